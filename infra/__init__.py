@@ -1,0 +1,1 @@
+"""Where it runs: migrations, dashboards, images. Data; imports nothing."""

@@ -1,0 +1,218 @@
+"""Find, or set up, the real parts that tests and benchmarks run against: Apache Kafka's jars with a JDK, PostgreSQL.
+
+As a script it installs what is missing (apt as root on Debian and its kin, else it names what to do and exits with 1);
+as a module it only looks. Standard library only, for it runs before any environment exists.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+KAFKA_VERSION = "4.1.1"  # the same as in pom.xml; a test compares them
+JAVA_MINIMUM = 17  # what Kafka 4's broker is compiled for
+POSTGRES_MINIMUM = 15  # the oldest that the migrations promise to run on
+COPY_PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
+APT_PACKAGES = {
+    "java": "openjdk-17-jre-headless",
+    "maven": "maven",
+    "postgres": "postgresql",
+}
+HOW_TO_GET = {
+    "java": f"a Java runtime, version {JAVA_MINIMUM} or newer (set JAVA_HOME, or put java on PATH)",
+    "maven": "Maven 3.6 or newer, once, to fetch Kafka's jars (put mvn on PATH)",
+    "postgres": f"a PostgreSQL server, version {POSTGRES_MINIMUM} or newer (put its bin folder on PATH)",
+}
+
+
+class MissingPart(Exception):
+    """A real part is not on this machine; the message says which and how to get it."""
+
+
+def cache() -> Path:
+    """Where everything that is fetched is kept: `~/.cache/pointsman`, or below XDG_CACHE_HOME."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "pointsman"
+
+
+def jar_folder() -> Path:
+    """Where Kafka's jars are, or will be."""
+    return cache() / f"kafka-{KAFKA_VERSION}" / "libs"
+
+
+def expected_jars() -> dict[str, str]:
+    """File name -> SHA-256, as committed beside this module."""
+    lines = (HERE / "kafka-jars.sha256").read_text().splitlines()
+    return {name: digest for digest, name in (line.split() for line in lines)}
+
+
+def jar_faults(folder: Path) -> list[str]:
+    """What is wrong with the jars in a folder: missing, changed or foreign ones; empty when all is well (0.1 s)."""
+    expected = expected_jars()
+    present = {path.name: path for path in folder.glob("*.jar")}
+    faults = [f"missing: {name}" for name in sorted(expected.keys() - present.keys())]
+    faults += [f"not on the list: {name}" for name in sorted(present.keys() - expected.keys())]
+    for name in sorted(expected.keys() & present.keys()):
+        if hashlib.sha256(present[name].read_bytes()).hexdigest() != expected[name]:
+            faults.append(f"other content than listed: {name}")
+    return faults
+
+
+def kafka_jars() -> Path:
+    """The folder of Kafka's jars, every checksum verified. Raises MissingPart."""
+    folder = jar_folder()
+    faults = jar_faults(folder)
+    if faults:
+        msg = f"Apache Kafka {KAFKA_VERSION} is not in {folder} ({faults[0]}, {len(faults)} in all): make real-parts"
+        raise MissingPart(msg)
+    return folder
+
+
+def java() -> Path:
+    """A Java runtime that is new enough: JAVA_HOME first, then PATH, then /usr/lib/jvm. Raises MissingPart."""
+    home = os.environ.get("JAVA_HOME")
+    candidates = [Path(home) / "bin" / "java"] if home else []
+    on_path = shutil.which("java")
+    candidates += [Path(on_path)] if on_path else []
+    candidates += sorted(Path("/usr/lib/jvm").glob("*/bin/java"), reverse=True)
+    for candidate in candidates:
+        if candidate.exists() and _java_version(candidate) >= JAVA_MINIMUM:
+            return candidate
+    msg = f"needed: {HOW_TO_GET['java']}"
+    raise MissingPart(msg)
+
+
+def _java_version(binary: Path) -> int:
+    """17 for 'version "17.0.15"', 8 for 'version "1.8.0"', 0 when it does not run."""
+    try:
+        done = subprocess.run([binary, "-version"], capture_output=True, text=True, timeout=60, check=False)
+    except OSError:
+        return 0
+    found = re.search(r'version "(?:1\.)?(\d+)', done.stderr)
+    return int(found.group(1)) if found else 0
+
+
+def postgres_bin() -> Path:
+    """The folder of the newest PostgreSQL server's programs (initdb, postgres). Raises MissingPart."""
+    folders = list(Path("/usr/lib/postgresql").glob("*/bin"))
+    on_path = shutil.which("postgres")
+    folders += [Path(on_path).resolve().parent] if on_path else []
+    versions = {folder: _postgres_version(folder) for folder in folders}
+    best = max(versions, key=lambda folder: versions[folder], default=None)
+    if best is None or versions[best] < POSTGRES_MINIMUM:
+        msg = f"needed: {HOW_TO_GET['postgres']}"
+        raise MissingPart(msg)
+    return best
+
+
+def _postgres_version(folder: Path) -> int:
+    """15 for 'postgres (PostgreSQL) 15.18 (Debian ...)', 0 when the server or initdb is not there."""
+    if not (folder / "postgres").exists() or not (folder / "initdb").exists():
+        return 0
+    done = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True, check=False)
+    found = re.search(r"\) (\d+)", done.stdout)
+    return int(found.group(1)) if found else 0
+
+
+def missing() -> list[str]:
+    """The keys of HOW_TO_GET for what has to be installed; nothing for what the environment points to."""
+    parts = []
+    if not os.environ.get("POINTSMAN_TEST_KAFKA"):
+        parts += _lacking("java", java)
+        if jar_faults(jar_folder()) and not shutil.which("mvn"):
+            parts.append("maven")
+    if not os.environ.get("POINTSMAN_TEST_DSN"):
+        parts += _lacking("postgres", postgres_bin)
+    return parts
+
+
+def _lacking(name: str, find: object) -> list[str]:
+    assert callable(find)
+    try:
+        find()
+    except MissingPart:
+        return [name]
+    return []
+
+
+def install(parts: list[str]) -> None:
+    """Install parts through apt. Raises MissingPart when this is not root or there is no apt, or when apt fails."""
+    needed = "\n  ".join(HOW_TO_GET[part] for part in parts)
+    packages = [APT_PACKAGES[part] for part in parts]
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        msg = f"needed:\n  {needed}\non Debian or Ubuntu: sudo apt-get install {' '.join(packages)}"
+        raise MissingPart(msg)
+    try:
+        apt_install(packages)
+    except subprocess.CalledProcessError as error:
+        msg = f"apt-get failed with code {error.returncode}; needed:\n  {needed}"
+        raise MissingPart(msg) from error
+
+
+def apt_install(packages: list[str]) -> None:
+    """apt-get install without questions, and without Debian's own database cluster and service being started."""
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    quietly = ["apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=120"]
+    subprocess.run([*quietly, "update"], env=environment, check=True)
+    common = Path("/etc/postgresql-common/createcluster.conf")
+    if any(package.startswith("postgresql") for package in packages) and not common.exists():
+        common.parent.mkdir(parents=True, exist_ok=True)
+        common.write_text("create_main_cluster = false\n")
+    subprocess.run([*quietly, "install", "--no-install-recommends", *packages], env=environment, check=True)
+
+
+def fetch_jars() -> None:
+    """Fetch Kafka's jars with Maven and put them in place only when every checksum is right. Raises MissingPart."""
+    target = jar_folder()
+    if not jar_faults(target):
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        fetched = Path(scratch) / "libs"
+        _maven_copy(fetched)
+        faults = jar_faults(fetched)
+        if faults:
+            msg = "what Maven fetched is not what is listed in kafka-jars.sha256: " + "; ".join(faults)
+            raise MissingPart(msg)
+        shutil.rmtree(target, ignore_errors=True)
+        fetched.rename(target)
+
+
+def _maven_copy(folder: Path) -> None:
+    command = ["mvn", "-q", "-B", "-f", str(HERE / "pom.xml"), f"-Dmaven.repo.local={cache() / 'maven'}"]
+    command += [COPY_PLUGIN, "-DincludeScope=runtime", f"-DoutputDirectory={folder}"]
+    try:
+        subprocess.run(command, check=True)
+    except subprocess.CalledProcessError as error:
+        msg = f"Maven could not fetch Kafka's jars (exit code {error.returncode}); it needs Maven Central or a mirror"
+        raise MissingPart(msg) from error
+
+
+def main() -> int:
+    """Set up what is missing and say what there is; the exit code is 1 when something cannot be had."""
+    try:
+        parts = missing()
+        if parts:
+            install(parts)
+        if os.environ.get("POINTSMAN_TEST_KAFKA"):
+            print(f"Kafka: the one at {os.environ['POINTSMAN_TEST_KAFKA']}")
+        else:
+            fetch_jars()
+            print(f"Kafka: {kafka_jars()} with {java()}")
+        if os.environ.get("POINTSMAN_TEST_DSN"):
+            print("PostgreSQL: the one that POINTSMAN_TEST_DSN names")
+        else:
+            print(f"PostgreSQL: {postgres_bin()}")
+    except MissingPart as reason:
+        print(reason, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The migrations, as SQL, in order of their names."""

@@ -1,0 +1,1 @@
+"""How a decision is made. Pure: imports schemas only, knows neither Kafka nor the database."""

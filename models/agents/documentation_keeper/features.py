@@ -1,0 +1,141 @@
+"""A code change to 29 numbers. Pure; the same code serves training, decisions and explanations.
+
+Documentation is left out first (files by path, words of the subject by mask), so that no number can
+know what is to be predicted. Counts and lines are in natural logarithms of one more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import log1p
+from typing import Final
+
+from pointsman.models.agents.documentation_keeper import paths, subject
+from pointsman.models.agents.documentation_keeper.request import CodeChange
+from pointsman.models.decider import Row
+
+VERSION: Final = "1"
+"""Raise it whenever a number may come out otherwise: models belong to one version."""
+
+NAMES: Final = (
+    "source_files",
+    "test_files",
+    "config_files",
+    "example_files",
+    "other_files",
+    "source_added",
+    "source_removed",
+    "source_growth",
+    "largest_share",
+    "test_added",
+    "sources_new",
+    "sources_deleted",
+    "sources_renamed",
+    "public_files",
+    "public_added",
+    "public_new",
+    "interface_files",
+    "interface_added",
+    "directories",
+    "depth",
+    "subject_words",
+    "subject_fix",
+    "subject_feature",
+    "subject_setting",
+    "subject_interface",
+    "subject_upkeep",
+    "subject_release",
+    "subject_change",
+    "body_lines",
+)
+
+
+def features(inputs: Sequence[CodeChange]) -> list[Row]:
+    """One row of floats an input, in the order of `NAMES`; every number is finite."""
+    return [_row(change) for change in inputs]
+
+
+def _row(change: CodeChange) -> Row:
+    # One flat loop with local integers: a helper call per file would double the time.
+    path_class = paths.path_class
+    source = test = config = example = other = 0
+    added = removed = largest = test_added = 0
+    new = deleted = renamed = 0
+    public = public_added = public_new = interface = interface_added = 0
+    depth = 99
+    directories = set()
+    for file in change.files:
+        kind, is_public, is_interface, directory = path_class(file.path)
+        if kind <= 3:  # paths.LAST_DOCUMENTATION
+            continue
+        if file.previous is not None and path_class(file.previous)[0] <= 3:
+            continue
+        directories.add(directory)
+        if kind == 4:  # paths.SOURCE
+            source += 1
+            status = file.status
+            plus = file.added
+            minus = file.removed
+            added += plus
+            removed += minus
+            if plus + minus > largest:
+                largest = plus + minus
+            levels = directory.count("/")
+            if levels < depth:
+                depth = levels
+            if is_public:
+                public += 1
+                public_added += plus
+                if is_interface:
+                    interface += 1
+                    interface_added += plus
+            if status != "M":
+                if status == "A":
+                    new += 1
+                    public_new += is_public
+                elif status == "D":
+                    deleted += 1
+                elif status == "R":
+                    renamed += 1
+        elif kind == 5:  # paths.TEST
+            test += 1
+            test_added += file.added
+        elif kind == 6:  # paths.EXAMPLE
+            example += 1
+        elif kind <= 9:  # paths.CONFIG, DEPENDENCIES, CI
+            config += 1
+        else:
+            other += 1
+    bits, words = subject.signals(change.subject)
+    lines = added + removed
+    return (
+        log1p(source),
+        log1p(test),
+        log1p(config),
+        log1p(example),
+        log1p(other),
+        log1p(added),
+        log1p(removed),
+        (added - removed) / (lines + 1),
+        largest / lines if lines else 1.0,
+        log1p(test_added),
+        log1p(new),
+        log1p(deleted),
+        log1p(renamed),
+        log1p(public),
+        log1p(public_added),
+        log1p(public_new),
+        log1p(interface),
+        log1p(interface_added),
+        log1p(len(directories)),
+        float(depth) if source else 0.0,
+        log1p(words),
+        1.0 if bits & 1 else 0.0,
+        1.0 if bits & 2 else 0.0,
+        1.0 if bits & 4 else 0.0,
+        1.0 if bits & 8 else 0.0,
+        1.0 if bits & 16 else 0.0,
+        1.0 if bits & 32 else 0.0,
+        1.0 if bits & 64 else 0.0,
+        log1p(change.body_lines),
+    )

@@ -1,0 +1,82 @@
+"""Bytes to typed messages and back. Every message goes through here, and an error names its field."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final, Generic, TypeVar
+
+import msgspec
+
+from pointsman.schemas.errors import InvalidMessage
+
+T = TypeVar("T")
+
+DEPTH_MAX: Final = 32
+"""No contract nests deeper than 6; 32 leaves room, and is far from the interpreter's stack."""
+
+_AT = re.compile(r" - at `(?P<path>[^`]*)`$")
+_MISSING = re.compile(r"^Object missing required field `(?P<name>[^`]+)`")
+_STRINGS_OR_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[{]|[\]}]', re.DOTALL)
+
+_encoder = msgspec.json.Encoder()
+
+
+def encode(message: msgspec.Struct) -> bytes:
+    """JSON of a message."""
+    return _encoder.encode(message)
+
+
+def too_deep(value: bytes, limit: int = DEPTH_MAX) -> bool:
+    """Whether arrays and objects nest deeper than ``limit``. Costs two counts for all usual messages."""
+    if value.count(b"[") + value.count(b"{") <= limit:
+        return False
+    depth = 0
+    for match in _STRINGS_OR_BRACKETS.finditer(value):
+        first = value[match.start()]
+        if first in b"[{":
+            depth += 1
+            if depth > limit:
+                return True
+        elif first in b"]}":
+            depth -= 1
+    return False
+
+
+class Decoder(Generic[T]):
+    """Decodes one contract. ``path`` is where the value lies in its message, for error texts."""
+
+    def __init__(self, type_: type[T], path: str = "") -> None:
+        self._decode = msgspec.json.Decoder(type_).decode
+        self._path = path
+
+    def decode(self, value: bytes | msgspec.Raw) -> T:
+        """The typed message. Raises `InvalidMessage` that names the field and what was expected."""
+        try:
+            return self._decode(value)
+        except msgspec.ValidationError as error:
+            raise invalid(error, self._path) from error
+        except msgspec.DecodeError as error:
+            raise InvalidMessage("not_json", self._path or "value", f"JSON ({error})") from error
+        except UnicodeDecodeError as error:
+            raise InvalidMessage("not_json", self._path or "value", f"UTF-8 ({error.reason})") from error
+        except RecursionError as error:
+            raise InvalidMessage("too_deep", self._path or "value", f"at most {DEPTH_MAX} levels") from error
+
+
+def invalid(error: msgspec.ValidationError, path: str = "") -> InvalidMessage:
+    """Our error for msgspec's, with the field's whole path."""
+    text = str(error)
+    at = _AT.search(text)
+    inner = at["path"].removeprefix("$").removeprefix(".") if at else ""
+    text = _AT.sub("", text)
+    missing = _MISSING.match(text)
+    names = [path, inner, missing["name"] if missing else ""]
+    field = ".".join(name for name in names if name).replace(".[", "[") or "value"
+    if missing:
+        return InvalidMessage("missing_field", field, "required")
+    return InvalidMessage("wrong_type", field, text[:1].lower() + text[1:])
+
+
+def to_builtins(message: Any) -> Any:
+    """A message as plain dicts and lists, for printing."""
+    return msgspec.to_builtins(message)

@@ -1,0 +1,28 @@
+"""Dead letters: the bytes as they were received, and headers that say why, on `decision-dead-letters`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+REASONS: Final = {
+    "empty_value": "the record has no value",
+    "too_large": "the value is larger than the limit; the letter holds its hash, length and place instead",
+    "not_json": "the value is not JSON",
+    "too_deep": "arrays or objects nest deeper than the limit",
+    "wrong_type": "a field has another type, or a value out of its range",
+    "missing_field": "a required field is missing",
+    "unknown_agent": "no agent of that name is loaded",
+    "bad_key": "the record's key is neither the unit nor the request's id",
+    "id_reused": "the id was used before, with other content",
+    "feature_error": "the agent's feature function failed on this input",
+    "too_large_outcome": "the outcome would be larger than a batch may be",
+}
+"""Reason to what it means. A reason is never renamed: consumers match on it."""
+
+HEADER_REASON: Final = "reason"
+HEADER_FIELD: Final = "field"
+HEADER_EXPECTED: Final = "expected"
+HEADER_TOPIC: Final = "topic"
+HEADER_PARTITION: Final = "partition"
+HEADER_OFFSET: Final = "offset"
+HEADER_ATTEMPT: Final = "attempt"

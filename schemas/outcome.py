@@ -1,0 +1,141 @@
+"""`Outcome`: the answer to one request, on topic `decision-outcomes`; `ShadowAnswer` beside it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from msgspec import Raw, Struct
+
+Source = Literal["ml", "deterministic"]
+Arm = Literal["candidate", "control"]
+Status = Literal["final", "pending_approval"]
+Action = Literal["act", "validate", "escalate"]
+
+
+class Answer(Struct, frozen=True, kw_only=True):
+    """What one decider says of one request."""
+
+    decider: str
+    """Name and version, as in ``rules@1`` or ``ml@2026.11.1``."""
+    prediction: str
+    score: float
+    """The decider's own number: a probability of the positive class, 6 decimals."""
+    confidence: float
+    """Probability that ``prediction`` is right, relative to the agent's decision threshold, 0.5 to 1."""
+    reason: str = ""
+
+
+class Answers(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Both arms' answers as far as they were known when the outcome was emitted.
+
+    A model answer that came later (nothing waits for a shadow) is a `ShadowAnswer`.
+    """
+
+    rules: Answer
+    ml: Answer | None = None
+
+
+class FlagState(Struct, frozen=True, kw_only=True):
+    """The flag as it stood when the request was routed."""
+
+    name: str
+    percentage: float
+    version: int
+
+
+class Versions(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the answer was made with."""
+
+    pointsman: str
+    features: str
+    rules: str
+    ml: str | None = None
+
+
+class Place(Struct, frozen=True, kw_only=True):
+    """Where the request lay: unique for each request of one cluster."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class Timings(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Milliseconds. ``total`` runs from the request's record time to the emission of its outcome."""
+
+    total_ms: float
+    features_ms: float
+    """The batch's feature time shared out over its requests."""
+    model_ms: float | None = None
+    """How long the batch waited for the model; null where nothing waited."""
+
+
+class Outcome(Struct, frozen=True, kw_only=True):
+    """One answer. Keyed by the request's id, in the partition of its request.
+
+    Exactly one terminal outcome (``status = "final"``) is committed for each valid request,
+    preceded by at most one with ``status = "pending_approval"`` and ``revision = 0``.
+    """
+
+    decision_id: str
+    """The request's id."""
+    agent: str
+    unit: str | None
+    status: Status
+    revision: int
+    success: bool
+    source: Source
+    """What kind answered."""
+    arm: Arm
+    """What the split assigned; a model that failed has arm ``candidate`` and source ``deterministic``."""
+    prediction: str
+    confidence: float
+    reason: str
+    action: Action
+    needs_review: bool
+    fallback_reason: str | None
+    answers: Answers
+    flag: FlagState
+    versions: Versions
+    features: Raw
+    """An object: feature name to number."""
+    input: Raw
+    """The request's input as it was received."""
+    requested_at: datetime | None
+    """The event's own time, from the request."""
+    decided_at: datetime
+    """Wall clock of the decision."""
+    timings: Timings
+    place: Place
+    content_hash: str
+    """BLAKE2b-64 of the request's value, in hex: tells a repeated request from another with the same id."""
+    schema_version: int = 1
+
+
+class ShadowAnswer(Struct, frozen=True, kw_only=True):
+    """An answer that was not served, on topic `decision-shadows`; keyed by the request's id."""
+
+    decision_id: str
+    agent: str
+    answer: Answer
+    answered_at: datetime
+    place: Place
+    """The request's, as in its outcome."""
+    schema_version: int = 1
+
+
+class Escalation(Struct, frozen=True, kw_only=True):
+    """A decision that a person should look at, on topic `decision-escalations`."""
+
+    decision_id: str
+    agent: str
+    unit: str | None
+    status: Status
+    prediction: str
+    confidence: float
+    reason: str
+    why: Literal["low_confidence", "approval_required"]
+    escalated_at: datetime
+    place: Place
+    schema_version: int = 1

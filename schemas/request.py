@@ -1,0 +1,36 @@
+"""`DecisionRequest`: what a producer asks for, on topic `decision-requests`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from msgspec import Meta, Raw, Struct
+
+Id = Annotated[str, Meta(min_length=1, max_length=200, description="Chosen by the producer; letters of any kind.")]
+Unit = Annotated[
+    str,
+    Meta(min_length=1, max_length=200, description="What a split is sticky on: a user, a repository, a tenant."),
+]
+AgentName = Annotated[
+    str, Meta(pattern="^[a-z][a-z0-9-]{0,62}$", description="Name of the agent that is asked.")
+]
+EventTime = Annotated[
+    datetime, Meta(tz=True, description="RFC 3339 with an offset: the event's own time, which may lie in the past.")
+]
+
+
+class DecisionRequest(Struct, frozen=True, kw_only=True):
+    """A decision to be made.
+
+    The record's key is ``unit`` where there is one, else ``id``: so all requests and all feedback
+    of a unit meet in one partition. ``input`` is the agent's own contract and checked against it.
+    """
+
+    id: Id
+    agent: AgentName
+    input: Raw
+    unit: Unit | None = None
+    requested_at: EventTime | None = None
+    reply_to: Annotated[int, Meta(ge=0)] | None = None
+    schema_version: Annotated[int, Meta(ge=1)] = 1

@@ -1,0 +1,1 @@
+"""How a decision moves: Kafka, the model process, the database and the command line."""

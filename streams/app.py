@@ -1,0 +1,25 @@
+"""The Faust app of a worker: its settings, and nothing that runs."""
+
+from __future__ import annotations
+
+import faust
+
+from pointsman.streams.settings import Settings
+
+
+def create_app(settings: Settings, servers: str, *, embedded: bool) -> faust.App:
+    """A Faust app for the control plane; lanes run in it as services. Decision data never passes through it."""
+    return faust.App(
+        f"{settings.group}{'-' if settings.topic_prefix else ''}{settings.topic_prefix}-control",
+        broker=[f"kafka://{server}" for server in servers.split(",")],
+        store="memory://",
+        datadir=f"{settings.data_dir}/faust",
+        web_enabled=False,
+        autodiscover=False,
+        topic_partitions=settings.partitions,
+        topic_replication_factor=settings.replication,
+        # The embedded broker knows no CreateTopics; it makes a topic when it is first asked for.
+        topic_allow_declare=not embedded,
+        topic_disable_leader=True,
+        stream_wait_empty=False,
+    )

@@ -1,0 +1,181 @@
+"""Committers: how a batch's output becomes final. Three kinds, one shape.
+
+``open`` fences whoever held the partition before and only then reads the committed position; the order
+is what keeps a paused and resumed owner from committing a batch that its successor has done already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Protocol
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.structs import OffsetAndMetadata
+
+from pointsman.streams.errors import Fenced
+from pointsman.streams.output import Committed, Message, Output
+
+logger = logging.getLogger(__name__)
+
+BATCH_BYTES: Final = 900_000
+"""Below the broker's default `message.max.bytes` (1,048,588) with room for batch and record headers."""
+CLOSE_S: Final = 3.0
+"""A producer in trouble gets so long to close politely; then its connections are cut."""
+
+
+class Committer(Protocol):
+    """One partition's way to commit."""
+
+    async def open(self) -> Committed:
+        """Fence, then read what was committed. Raises when the servers are not there."""
+
+    async def commit(self, output: Output) -> None:
+        """All of the output or nothing. After any error this committer must not be used again."""
+
+    async def close(self) -> None:
+        """Give everything back. Never raises."""
+
+
+class Transactional:
+    """Messages and offsets in one Kafka transaction: exactly once for `read_committed` readers."""
+
+    def __init__(
+        self,
+        *,
+        servers: str,
+        group: str,
+        transactional_id: str,
+        partitions: tuple[TopicPartition, ...],
+        deadline_ms: int,
+        admin: Callable[[], AIOKafkaAdminClient],
+    ) -> None:
+        self._group = group
+        self._partitions = partitions
+        self._admin = admin
+        # The broker's own limit lies above our deadline, so that our abort comes first.
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=servers,
+            transactional_id=transactional_id,
+            transaction_timeout_ms=deadline_ms * 2,
+            request_timeout_ms=deadline_ms,
+            max_batch_size=BATCH_BYTES,
+            linger_ms=0,
+            acks="all",
+        )
+
+    async def open(self) -> Committed:
+        """Start the producer, which aborts what a former owner left open; then read the offsets."""
+        await self._producer.start()
+        return await committed(self._admin(), self._group, self._partitions)
+
+    async def commit(self, output: Output) -> None:
+        """One transaction. Raises `Fenced` if another owner has the partition."""
+        producer = self._producer
+        try:
+            await producer.begin_transaction()
+            sent = await send(producer, output)
+            if output.positions:
+                offsets = {tp: OffsetAndMetadata(at, output.metadata) for tp, at in output.positions.items()}
+                await producer.send_offsets_to_transaction(offsets, self._group)
+            await asyncio.gather(*sent)
+            await producer.commit_transaction()
+        except ProducerFenced as error:
+            msg = "another worker owns this partition now"
+            raise Fenced(msg) from error
+
+    async def close(self) -> None:
+        """Close; an open transaction is aborted by the successor's start or by its time-out."""
+        await close(self._producer)
+
+
+class AtLeastOnce:
+    """Messages, then offsets: for a broker without transactions. A crash between the two repeats a batch."""
+
+    def __init__(
+        self,
+        *,
+        servers: str,
+        group: str,
+        partitions: tuple[TopicPartition, ...],
+        deadline_ms: int,
+        consumer: AIOKafkaConsumer,
+        admin: Callable[[], AIOKafkaAdminClient],
+    ) -> None:
+        self._group = group
+        self._partitions = partitions
+        self._consumer = consumer
+        self._admin = admin
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=servers,
+            request_timeout_ms=deadline_ms,
+            max_batch_size=BATCH_BYTES,
+            linger_ms=0,
+            acks="all",
+            enable_idempotence=True,
+        )
+
+    async def open(self) -> Committed:
+        """Start the producer, read the offsets."""
+        await self._producer.start()
+        return await committed(self._admin(), self._group, self._partitions)
+
+    async def commit(self, output: Output) -> None:
+        """Send, wait for the broker, then commit the offsets."""
+        await asyncio.gather(*await send(self._producer, output))
+        if output.positions:
+            await self._consumer.commit(
+                {tp: OffsetAndMetadata(at, output.metadata) for tp, at in output.positions.items()}
+            )
+
+    async def close(self) -> None:
+        """Close the producer."""
+        await close(self._producer)
+
+
+async def committed(
+    admin: AIOKafkaAdminClient, group: str, partitions: Iterable[TopicPartition]
+) -> Committed:
+    """The group's offsets and metadata for these partitions."""
+    wanted = list(partitions)
+    found = await admin.list_consumer_group_offsets(group, partitions=wanted)
+    positions: dict[TopicPartition, int | None] = {}
+    metadata = ""
+    for tp in wanted:
+        at = found.get(tp)
+        positions[tp] = at.offset if at is not None and at.offset >= 0 else None
+        metadata = metadata or (at.metadata if at is not None and at.offset >= 0 else "")
+    return Committed(positions, metadata)
+
+
+async def send(producer: AIOKafkaProducer, output: Output) -> list[asyncio.Future[Any]]:
+    """Hand all messages over, in batches built here: one future a batch instead of one a message."""
+    futures = []
+    for (topic, partition), messages in output.messages.items():
+        for batch in batches(producer, messages):
+            futures.append(await producer.send_batch(batch, topic, partition=partition))
+    return futures
+
+
+def batches(producer: AIOKafkaProducer, messages: list[Message]) -> Iterable[Any]:
+    """Record batches, each as large as may be."""
+    batch = producer.create_batch()
+    for key, value, headers in messages:
+        if batch.append(timestamp=None, key=key, value=value, headers=headers) is None:
+            yield batch
+            batch = producer.create_batch()
+            batch.append(timestamp=None, key=key, value=value, headers=headers)
+    if batch.record_count():
+        yield batch
+
+
+async def close(producer: AIOKafkaProducer) -> None:
+    """Stop a producer, in whatever state it is; its connections go in any case."""
+    try:
+        await asyncio.wait_for(producer.stop(), CLOSE_S)
+    except (KafkaError, OSError, asyncio.TimeoutError) as error:
+        logger.debug("a producer did not close politely: %r", error)
+        await producer.client.close()

@@ -1,0 +1,65 @@
+"""Rows to answers: rules for every request, the model within its deadline, rules in its place where it fails."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from pointsman.models.decider import Row
+from pointsman.models.ml import BadModelOutput
+from pointsman.schemas.outcome import Answer
+from pointsman.streams.decisions.runtime import Runtime
+from pointsman.streams.model.client import ModelFailure
+
+logger = logging.getLogger(__name__)
+
+
+class Scorer(Protocol):
+    """The model process, as the lane sees it."""
+
+    async def score(self, agent: str, rows: Sequence[Row], deadline_ms: float | None = None) -> Scored:
+        """Scores within the deadline, or `ModelFailure`."""
+
+    async def score_shadow(self, agent: str, rows: Sequence[Row]) -> Scored:
+        """The same without hurry, after all that is to be served."""
+
+
+class Scored(Protocol):
+    """One score a row."""
+
+    @property
+    def values(self) -> Sequence[float]:
+        """Probabilities of the positive class."""
+
+
+@dataclass(slots=True)
+class Asked:
+    """The model's answers for a batch, None where it has none, and why."""
+
+    answers: list[Answer | None]
+    failure: str | None = None
+    waited_ms: float | None = None
+
+
+async def ask(scorer: Scorer | None, runtime: Runtime, rows: list[Row], wanted: list[int]) -> Asked:
+    """Answers of the model for the rows at the places ``wanted``; never raises."""
+    asked = Asked([None] * len(rows))
+    if not wanted:
+        return asked
+    if scorer is None or runtime.card is None:
+        asked.failure = "model_unavailable"
+        return asked
+    began = time.perf_counter()
+    try:
+        scored = await scorer.score(runtime.agent.name, [rows[i] for i in wanted])
+        for place, answer in zip(wanted, runtime.ml_answers(scored.values), strict=True):
+            asked.answers[place] = answer
+    except ModelFailure as failure:
+        asked.failure = failure.reason
+    except BadModelOutput:
+        asked.failure = "model_bad_output"
+    asked.waited_ms = (time.perf_counter() - began) * 1000
+    return asked

@@ -1,0 +1,56 @@
+"""`Answered`: ids that have an outcome, so that a repeated request gets no second one."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Final
+
+HASH_BYTES: Final = 8
+
+
+def content_hash(value: bytes) -> str:
+    """BLAKE2b-64 of a request's bytes, in hex."""
+    return blake2b(value, digest_size=HASH_BYTES).hexdigest()
+
+
+class Answered:
+    """A bounded memory of ids in two generations: it keeps at least half of ``ids_max``, at most all.
+
+    An id is kept as its 64-bit hash (keyed anew in each process, so nobody can aim at a collision; by
+    chance it happens once in 10^13 requests) and the content as 32 bits of its own: 150 bytes an id.
+    """
+
+    def __init__(self, ids_max: int, window_s: float) -> None:
+        self._half = max(1, ids_max // 2)
+        self._window_s = window_s / 2
+        self._new: dict[int, int] = {}
+        self._old: dict[int, int] = {}
+        self._since = 0.0
+
+    def __len__(self) -> int:
+        return len(self._new) + len(self._old)
+
+    def seen(self, request_id: str, content: str) -> bool | None:
+        """None: the id is new; True: it was answered with this content; False: with another."""
+        key = hash(request_id)
+        known = self._new.get(key)
+        if known is None:
+            known = self._old.get(key)
+        return None if known is None else known == short(content)
+
+    def keep(self, answered: dict[int, int], now_s: float) -> None:
+        """Ids (hashed, `key`) that have a committed outcome now; ``now_s`` in seconds of any clock."""
+        if len(self._new) >= self._half or now_s - self._since > self._window_s:
+            self._old, self._new = self._new, {}
+            self._since = now_s
+        self._new.update(answered)
+
+
+def key(request_id: str) -> int:
+    """An id as `Answered` keeps it."""
+    return hash(request_id)
+
+
+def short(content: str) -> int:
+    """32 bits of a content hash."""
+    return int(content[:8], 16)

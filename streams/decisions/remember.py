@@ -1,0 +1,72 @@
+"""Which ids have an outcome: read back from the end of the outcomes' partition when it is taken over."""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from msgspec import DecodeError, Struct
+from msgspec.json import Decoder
+
+from pointsman.streams.decisions.duplicates import Answered, key, short
+
+logger = logging.getLogger(__name__)
+
+POLL_MS: Final = 200
+
+
+class _Outcome(Struct):
+    """The fields that matter here; the others are skipped unread."""
+
+    decision_id: str
+    content_hash: str
+    decided_at: datetime
+
+
+_decode = Decoder(_Outcome).decode
+
+
+async def remember(servers: str, tp: TopicPartition, answered: Answered, *, ids_max: int, window_s: float) -> int:
+    """Fill ``answered`` from the last outcomes of a partition; the number read.
+
+    Reads `read_committed`, and after the partition was fenced: what is there then is all that there is.
+    """
+    began = time.monotonic()
+    consumer = AIOKafkaConsumer(bootstrap_servers=servers, isolation_level="read_committed", fetch_max_wait_ms=50)
+    await consumer.start()
+    try:
+        consumer.assign([tp])
+        first = (await consumer.beginning_offsets([tp]))[tp]
+        end = (await consumer.end_offsets([tp]))[tp]
+        start = max(first, end - ids_max)
+        consumer.seek(tp, start)
+        count = await _read(consumer, tp, end, answered, datetime.now(UTC) - timedelta(seconds=window_s))
+    finally:
+        await consumer.stop()
+    if count:
+        took = round(time.monotonic() - began, 3)
+        extra = {"topic": tp.topic, "partition": tp.partition, "ids": count, "seconds": took}
+        logger.info("remembered what was answered", extra=extra)
+    return count
+
+
+async def _read(
+    consumer: AIOKafkaConsumer, tp: TopicPartition, end: int, answered: Answered, since: datetime
+) -> int:
+    count = 0
+    while await consumer.position(tp) < end:
+        fetched = await consumer.getmany(tp, timeout_ms=POLL_MS, max_records=5_000)
+        ids = {}
+        for record in fetched.get(tp, ()):
+            try:
+                outcome = _decode(record.value or b"")
+            except DecodeError:  # not ours; the sink reports it
+                continue
+            if outcome.decided_at >= since:
+                ids[key(outcome.decision_id)] = short(outcome.content_hash)
+        answered.keep(ids, time.monotonic())
+        count += len(ids)
+    return count

@@ -1,0 +1,56 @@
+"""`Runtime`: an agent with what the lane prepares once for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any, Final
+
+import msgspec
+
+from pointsman.models.agent import Agent, Bands
+from pointsman.models.artifact import Card, load_card
+from pointsman.models.decider import Row, decider_id
+from pointsman.models.ml import answers_from_scores
+from pointsman.schemas.outcome import Action, Answer, Versions
+
+POINTSMAN_VERSION: Final = version("pointsman")
+
+
+class Runtime:
+    """One loaded agent: its model's card, its bands, and encoders made for its features."""
+
+    def __init__(self, agent: Agent, bands: Bands | None = None) -> None:
+        self.agent = agent
+        self.bands = bands or agent.bands
+        self.card: Card | None = load_card(agent.model) if agent.model is not None else None
+        self.versions = Versions(
+            pointsman=POINTSMAN_VERSION,
+            features=agent.feature_version,
+            rules=decider_id(agent.rules),
+            ml=f"ml@{self.card.version}" if self.card else None,
+        )
+        self.versions_raw = msgspec.Raw(msgspec.json.encode(self.versions))
+        self._named: Callable[..., Any] = msgspec.defstruct(
+            "Features", [(name, float) for name in agent.feature_names], gc=False
+        )
+
+    def named(self, row: Row) -> Any:
+        """A row as a struct with the features' names, which encodes as an object."""
+        return self._named(*row)
+
+    def ml_answers(self, scores: Sequence[float]) -> list[Answer]:
+        """The model's answers from its scores. Raises `BadModelOutput`."""
+        assert self.card is not None, "only asked where there is a model"  # noqa: S101
+        return answers_from_scores(self.card, self.agent.predictions, scores)
+
+    def action(self, confidence: float) -> Action:
+        """What a confidence allows."""
+        if confidence > self.bands.act:
+            return "act"
+        return "validate" if confidence >= self.bands.validate else "escalate"
+
+
+def runtimes(agents: Mapping[str, Agent], bands: Mapping[str, Bands]) -> dict[str, Runtime]:
+    """A runtime for each agent, with the deployment's bands."""
+    return {name: Runtime(agent, bands.get(name)) for name, agent in agents.items()}

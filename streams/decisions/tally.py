@@ -1,0 +1,107 @@
+"""`Tally`: sums between two summaries of a partition, and the ledger that is committed with the offsets."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import msgspec
+from msgspec import Struct
+
+from pointsman.schemas.codec import encode
+from pointsman.schemas.summary import ArmSummary, Ledger, Summary
+from pointsman.streams.decisions.route import Counter
+from pointsman.streams.output import Message
+
+LEDGER_KEY = b"_ledger"
+METADATA_BYTES_MAX = 4_000
+"""The broker's `offset.metadata.max.bytes` is 4,096."""
+
+
+class Metadata(Struct, omit_defaults=True):
+    """What is committed beside an offset: as small as may be."""
+
+    even: dict[str, Counter] = {}
+    """Agent to its split counter."""
+    ledger: Ledger | None = None
+    """Counts since the last summary, so that a crash loses none."""
+
+
+def encode_metadata(metadata: Metadata) -> str:
+    """JSON that fits the broker's limit; counters that could not matter less go first."""
+    text = msgspec.json.encode(metadata).decode()
+    if len(text) > METADATA_BYTES_MAX:
+        text = msgspec.json.encode(Metadata(ledger=metadata.ledger)).decode()
+    return text
+
+
+def decode_metadata(text: str) -> Metadata:
+    """Metadata as it was committed; empty where there is none or another writer left its own."""
+    if not text:
+        return Metadata()
+    try:
+        return msgspec.json.decode(text, type=Metadata)
+    except msgspec.DecodeError:
+        return Metadata()
+
+
+class Tally:
+    """Sums since the last summary. Of the arms' sums a crash loses a second at most; of the ledger, nothing."""
+
+    def __init__(self, lane: str, interval_s: float) -> None:
+        self.arms: dict[tuple[str, str], ArmSummary] = {}
+        self._lane = lane
+        self._interval_s = interval_s
+        self._published = time.monotonic()
+
+    def add(self, arms: Mapping[str, ArmSummary]) -> None:
+        """Add a committed batch."""
+        for arm in arms.values():
+            known = self.arms.get((arm.agent, arm.arm))
+            if known is None:
+                self.arms[arm.agent, arm.arm] = arm
+            else:
+                merge(known, arm)
+
+    def due(self, ledger: Ledger | None) -> float | None:
+        """Seconds until the next summary, or None where there is nothing to say."""
+        if not self.arms and (ledger is None or not ledger.requests):
+            return None
+        return max(0.0, self._published + self._interval_s - time.monotonic())
+
+    def messages(self, ledger: Ledger | None) -> list[Message]:
+        """A summary an agent, and one with the ledger."""
+        now = datetime.now(UTC)
+        by_agent: dict[str, list[ArmSummary]] = {}
+        for (agent, _), arm in self.arms.items():
+            by_agent.setdefault(agent, []).append(arm)
+        found: list[Message] = [
+            (agent.encode(), encode(Summary(at=now, lane=self._lane, arms=arms)), ())
+            for agent, arms in by_agent.items()
+        ]
+        if ledger is not None and ledger.end > ledger.start:
+            found.append((LEDGER_KEY, encode(Summary(at=now, lane=self._lane, ledger=ledger)), ()))
+        return found
+
+    def published(self) -> None:
+        """The summary was committed."""
+        self.arms = {}
+        self._published = time.monotonic()
+
+
+def merge(into: ArmSummary, other: ArmSummary) -> None:
+    """Add one summary to another of the same agent and arm: every field adds."""
+    into.decisions += other.decisions
+    into.by_ml += other.by_ml
+    into.validations += other.validations
+    into.escalations += other.escalations
+    into.confidence_sum += other.confidence_sum
+    into.both_answered += other.both_answered
+    into.agreements += other.agreements
+    into.latency_sum_ms += other.latency_sum_ms
+    for histogram, more in ((into.latency, other.latency),):
+        for at, count in more.items():
+            histogram[at] = histogram.get(at, 0) + count
+    for reason, count in other.fallbacks.items():
+        into.fallbacks[reason] = into.fallbacks.get(reason, 0) + count

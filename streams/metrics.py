@@ -1,0 +1,63 @@
+"""Prometheus metrics. Labels are bounded: lane, agent, arm, reason; never an id."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+RECORDS = Counter("pointsman_records", "Records read and committed.", ["lane"])
+COMMITS = Counter("pointsman_commits", "Batches committed.", ["lane"])
+COMMIT_SECONDS = Histogram(
+    "pointsman_batch_seconds", "A batch from its first record in hand to its commit.", ["lane"], buckets=_SECONDS
+)
+RESTARTS = Counter("pointsman_partition_restarts", "Partitions begun anew after an error.", ["lane", "error"])
+PARTITIONS = Gauge("pointsman_partitions", "Partitions owned.", ["lane"])
+LAG = Gauge("pointsman_lag_records", "Committed records not read yet.", ["lane"])
+BUFFERED = Gauge("pointsman_buffered_records", "Records read and not yet worked on.", ["lane"])
+HEALTHY = Gauge("pointsman_healthy", "1 while there is progress or nothing to do.", ["lane"])
+
+DECISIONS = Counter("pointsman_decisions", "Decisions committed.", ["agent", "arm", "source"])
+FALLBACKS = Counter("pointsman_fallbacks", "The rules answered in the model's place.", ["agent", "reason"])
+FEATURE_ERRORS = Counter("pointsman_feature_errors", "Requests whose features could not be computed.", ["agent"])
+ESCALATIONS = Counter("pointsman_escalations", "Decisions that a person should look at.", ["agent"])
+DEAD_LETTERS = Counter("pointsman_dead_letters", "Messages that broke their contract.", ["lane", "reason"])
+DUPLICATES = Counter("pointsman_duplicates", "Requests repeated with the same content.", ["agent"])
+SHADOWS = Counter("pointsman_shadow_answers", "Model answers that were not served.", ["agent"])
+SHADOWS_MISSED = Counter("pointsman_shadow_missed", "Shadow answers that never came.", ["agent", "reason"])
+LEDGER = Gauge("pointsman_ledger_difference", "Requests unaccounted for; anything but 0 is an alarm.", ["lane"])
+FLAG = Gauge("pointsman_flag_percentage", "Share of the candidate, as this worker knows it.", ["flag"])
+FLAG_VERSION = Gauge("pointsman_flag_version", "Version of the flag, as this worker knows it.", ["flag"])
+FLAGS_CURRENT = Gauge("pointsman_flags_current", "1 while the flag topic can be followed.")
+MODEL_UP = Gauge("pointsman_model_available", "1 while the model process answers for the agent.", ["agent"])
+BREAKER = Gauge("pointsman_model_breaker_open", "1 while the model is left alone.", ["agent"])
+MODEL_RESTARTS = Counter("pointsman_model_restarts", "Model processes that had to be started again.")
+FOREIGN = Counter("pointsman_foreign_messages", "Messages on our own topics that are not ours.", ["topic"])
+SINK_DOUBLES = Counter("pointsman_sink_doubles", "Messages that the database had already.")
+DATABASE_UP = Gauge("pointsman_database_up", "1 while the sink can write.")
+
+
+class LaneMetrics:
+    """The metrics of one lane, with its label bound once."""
+
+    def __init__(self, lane: str) -> None:
+        self.lane = lane
+        self._records = RECORDS.labels(lane)
+        self._commits = COMMITS.labels(lane)
+        self._seconds = COMMIT_SECONDS.labels(lane)
+        self.partitions = PARTITIONS.labels(lane)
+        self.lag = LAG.labels(lane)
+        self.buffered = BUFFERED.labels(lane)
+        self.healthy = HEALTHY.labels(lane)
+
+    def committed(self, records: int, seconds: float) -> None:
+        """A batch was committed."""
+        self._records.inc(records)
+        self._commits.inc()
+        self._seconds.observe(seconds)
+
+    def restarted(self, error: str) -> None:
+        """A partition begins anew."""
+        RESTARTS.labels(self.lane, error).inc()

@@ -1,0 +1,214 @@
+"""Settings: one typed place. The command line wins, then the environment, then the TOML file, then the default."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from pointsman.models.agent import Bands
+from pointsman.schemas.errors import InvalidSetting
+
+PREFIX: Final = "POINTSMAN_"
+OUTSIDE: Final = frozenset({"POINTSMAN_CONFIG", "POINTSMAN_TEST_KAFKA", "POINTSMAN_TEST_DSN"})
+"""Variables of ours that are no settings: where the file is, and where the tests' servers are."""
+SECRET: Final = frozenset({"dsn"})
+
+Positive = Annotated[int, Meta(ge=1)]
+Percent = Annotated[float, Meta(ge=0, le=100)]
+
+
+def data_home() -> str:
+    """Where data lies by default, by the XDG convention."""
+    return os.path.join(os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share"), "pointsman")
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All settings, checked. The string below each is its meaning, shown by `pointsman doctor --settings`."""
+
+    kafka: Annotated[str, Meta(description="Bootstrap servers, host:port,…; empty: the embedded broker.")] = ""
+    dsn: Annotated[str, Meta(description="PostgreSQL connection string; empty: the embedded server.")] = ""
+    agents: Annotated[
+        tuple[str, ...], Meta(description="Folders of further agents; in the environment separated by colons.")
+    ] = ()
+    bands: Annotated[
+        dict[str, Bands],
+        Meta(description="Confidence bands by agent; in the file: [bands.NAME] act = 0.8, validate = 0.6."),
+    ] = {}
+    data_dir: Annotated[
+        str, Meta(description="Where the embedded database and snapshots lie.")
+    ] = msgspec.field(default_factory=data_home)
+    group: Annotated[
+        str,
+        Meta(
+            pattern="^[A-Za-z0-9._-]{1,100}$",
+            description="Consumer group, and first part of the transactional ids.",
+        ),
+    ] = "pointsman"
+    topic_prefix: Annotated[
+        str, Meta(pattern="^[A-Za-z0-9._-]{0,100}$", description="Stands before the name of every topic.")
+    ] = ""
+    partitions: Annotated[Positive, Meta(description="Partitions of topics that `topics create` makes.")] = 4
+    replication: Annotated[Positive, Meta(description="Replication factor of topics that are created.")] = 1
+    lanes: Annotated[
+        tuple[Literal["decisions", "sink", "live"], ...],
+        Meta(description="What this worker runs; in the environment separated by commas."),
+    ] = ("decisions", "sink", "live")
+    delivery: Annotated[
+        Literal["auto", "exactly_once", "at_least_once"],
+        Meta(description="auto: exactly once, but at least once on the embedded broker, which cannot."),
+    ] = "auto"
+    model_url: Annotated[
+        str, Meta(description="Remote model server, tcp://host:port; empty: a process of our own.")
+    ] = ""
+    model_deadline_ms: Annotated[
+        Positive, Meta(description="How long a batch waits for the model before the rules answer.")
+    ] = 40
+    model_breaker_open_s: Annotated[
+        float, Meta(gt=0, description="How long the model is left alone after it failed.")
+    ] = 5.0
+    shadow_percent: Annotated[
+        Percent, Meta(description="Share of the requests served by rules that the model is asked too.")
+    ] = 100.0
+    request_bytes_max: Annotated[
+        int, Meta(ge=1024, le=800_000, description="A larger request is a dead letter.")
+    ] = 262_144
+    batch_records_max: Annotated[
+        int, Meta(ge=1, le=100_000, description="Requests in one transaction, at most.")
+    ] = 2_000
+    commit_interval_ms: Annotated[
+        int,
+        Meta(ge=0, le=10_000, description="Least time between two commits of a partition under load."),
+    ] = 20
+    commits_per_s_max: Annotated[
+        Positive,
+        Meta(description="Commits a second of one process; the interval grows with its partitions to hold this."),
+    ] = 400
+    transaction_deadline_ms: Annotated[
+        int, Meta(ge=1_000, le=600_000, description="A transaction that takes longer is given up and done again.")
+    ] = 15_000
+    duplicate_window_s: Annotated[
+        Positive, Meta(description="How long an id is remembered, to answer it once.")
+    ] = 86_400
+    duplicate_ids_max: Annotated[
+        Positive, Meta(description="Ids that one process remembers at most; the oldest go first.")
+    ] = 400_000
+    summary_interval_ms: Annotated[
+        Positive, Meta(description="How often a partition publishes its summary.")
+    ] = 1_000
+    stalled_after_s: Annotated[
+        Positive, Meta(description="Unhealthy when there is lag and no commit for so long.")
+    ] = 30
+    drain_s: Annotated[Positive, Meta(description="How long a stop may take to finish what is under way.")] = 15
+    metrics_host: Annotated[str, Meta(description="Where /metrics, /health and /ready listen.")] = "127.0.0.1"
+    metrics_port: Annotated[
+        int,
+        Meta(ge=0, le=65_535, description="Port of the worker's /metrics; the model process has the next; 0: any."),
+    ] = 9310
+    log: Annotated[Literal["text", "json"], Meta(description="Form of the log lines.")] = "text"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="Least level that is logged.")
+    ] = "info"
+
+
+NAMES: Final = Settings.__struct_fields__
+_SEPARATORS: Final = {"agents": ":", "lanes": ","}
+
+
+class Loaded(Struct, frozen=True):
+    """The settings, and where each came from: ``default``, ``file``, ``environment``, ``command line``."""
+
+    settings: Settings
+    origins: dict[str, str]
+
+
+def load(
+    options: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+    config: str | None = None,
+) -> Loaded:
+    """Settings from all sources. Raises `InvalidSetting` that names the one that is unknown or impossible."""
+    environ = os.environ if environ is None else environ
+    values: dict[str, Any] = {}
+    origins = dict.fromkeys(NAMES, "default")
+    path = config or environ.get("POINTSMAN_CONFIG")
+    sources = (
+        ("file", _from_file(path) if path else {}),
+        ("environment", _from_environment(environ)),
+        ("command line", {k: v for k, v in (options or {}).items() if v is not None}),
+    )
+    for origin, found in sources:
+        for name, value in found.items():
+            values[name] = _convert(name, value, origin)
+            origins[name] = origin
+    return Loaded(Settings(**values), origins)
+
+
+def _from_file(path: str) -> dict[str, Any]:
+    try:
+        found = tomllib.loads(Path(path).read_text())
+    except OSError as error:
+        raise InvalidSetting("POINTSMAN_CONFIG", f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidSetting("POINTSMAN_CONFIG", f"{path} is not TOML: {error}") from error
+    for name in found:
+        _known(name, f"{name} (in {path})")
+    return found
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for variable, text in environ.items():
+        if not variable.startswith(PREFIX) or variable in OUTSIDE:
+            continue
+        name = variable.removeprefix(PREFIX).lower()
+        _known(name, variable)
+        separator = _SEPARATORS.get(name)
+        found[name] = [part for part in text.split(separator) if part] if separator else text
+    return found
+
+
+def _known(name: str, shown: str) -> None:
+    if name not in NAMES:
+        near = [known for known in NAMES if known.startswith(name[:4])]
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        raise InvalidSetting(shown, f"no such setting{hint} (`pointsman doctor --settings` lists them)")
+
+
+_TYPES: Final = {field.name: field.type for field in msgspec.structs.fields(Settings)}
+
+
+def _convert(name: str, value: Any, origin: str) -> Any:
+    _known(name, name)
+    try:
+        return msgspec.convert(value, _TYPES[name], strict=origin == "file", str_keys=True)
+    except (msgspec.ValidationError, ValueError) as error:
+        shown = PREFIX + name.upper() if origin == "environment" else name
+        raise InvalidSetting(shown, f"{error}, not {value!r} (from the {origin})") from error
+
+
+def meaning(name: str) -> str:
+    """One sentence on a setting."""
+    info = msgspec.inspect.type_info(_TYPES[name])
+    extra = getattr(info, "extra_json_schema", None) or {}
+    return str(extra.get("description", ""))
+
+
+def shown(name: str, value: Any) -> str:
+    """A setting's value for people; secrets are masked."""
+    if name in SECRET and value:
+        return mask(str(value))
+    return str(msgspec.to_builtins(value)) if not isinstance(value, str) else value
+
+
+def mask(dsn: str) -> str:
+    """A connection string without its password."""
+    import re  # noqa: PLC0415 - only people's commands come here
+
+    text = re.sub(r"(?<=:)[^:@/]+(?=@)", "***", dsn)
+    return re.sub(r"(password\s*=\s*)('[^']*'|\S+)", r"\1***", text)

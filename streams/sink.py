@@ -1,0 +1,259 @@
+"""The sink lane: outcomes, shadow answers, feedback, ledgers and dead letters become rows, exactly once.
+
+Its positions lie in the database, moved in the transaction of the rows; a database that is down holds the
+lane up and nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+
+from pointsman.schemas.codec import Decoder
+from pointsman.schemas.errors import InvalidMessage
+from pointsman.schemas.feedback import Feedback
+from pointsman.schemas.outcome import Outcome, ShadowAnswer
+from pointsman.schemas.summary import Summary
+from pointsman.streams import metrics
+from pointsman.streams.commit import Committer, close, send
+from pointsman.streams.decisions.trace import trace_id
+from pointsman.streams.decisions.validate import Rejected, letter
+from pointsman.streams.errors import PositionConflict
+from pointsman.streams.lane import Lane
+from pointsman.streams.output import Committed, Output, Record
+from pointsman.streams.partition import Work
+from pointsman.streams.settings import Settings
+from pointsman.streams.store.audit import AuditStore
+from pointsman.streams.store.batch import DeadLetter, SinkBatch
+from pointsman.streams.store.errors import OffsetConflict, StoreUnavailable
+from pointsman.streams.topics import Names
+
+logger = logging.getLogger(__name__)
+
+LANE: Final = "sink"
+INTERVAL_MS: Final = 200
+"""Rows are readable so much later at most; larger batches cost the database less."""
+TOPIC_STRIDE: Final = 1_000_000
+"""More than a topic has partitions: each topic's partition is a loop of its own here."""
+
+_outcome = Decoder(Outcome)
+_shadow = Decoder(ShadowAnswer)
+_feedback = Decoder(Feedback)
+_summary = Decoder(Summary)
+
+
+class SinkLane(Lane):
+    """A lane whose loops each hold one partition of one topic: their positions are compared one by one."""
+
+    def __init__(self, *, store: AuditStore, **options: Any) -> None:
+        super().__init__(**options)
+        self.store = store
+
+    def number_of(self, tp: TopicPartition) -> int:
+        """A number for each topic and partition."""
+        return self.topics.index(tp.topic) * TOPIC_STRIDE + tp.partition
+
+    async def on_start(self) -> None:
+        """Connect to Kafka; the database may come later."""
+        await self.store.open()
+        await super().on_start()
+
+    async def on_stop(self) -> None:
+        """Drain, then let the database go."""
+        await super().on_stop()
+        await self.store.close()
+
+
+class SinkWork(Work):
+    """Decodes one partition's records; what cannot be decoded is reported and passed over."""
+
+    def __init__(self, tp: TopicPartition, names: Names, cluster: str, dead_letter_partitions: int, bytes_max: int):
+        self._tp = tp
+        self._names = names
+        self._cluster = cluster
+        self._dead_letter_partitions = dead_letter_partitions
+        self._bytes_max = bytes_max
+        self._position: int | None = None
+        self._decode: Mapping[str, Callable[[list[Record], Output], dict[str, Any]]] = {
+            names.outcomes: self._outcomes,
+            names.shadows: self._shadows,
+            names.feedback: self._feedback,
+            names.summaries: self._summaries,
+            names.dead_letters: self._dead_letters,
+        }
+
+    async def restore(self, committed: Committed) -> None:
+        """Go on from the stored position."""
+        self._position = committed.positions[self._tp]
+
+    def due(self) -> float | None:
+        """Nothing to publish by itself."""
+        return None
+
+    async def close(self) -> None:
+        """Holds nothing."""
+
+    async def process(self, batch: dict[TopicPartition, list[Record]], *, final: bool) -> Output:  # noqa: ARG002
+        """A database batch, and dead letters for feedback that broke its contract."""
+        records = batch.get(self._tp)
+        if not records:
+            return Output()
+        output = Output()
+        start = records[0].offset if self._position is None else self._position
+        end = records[-1].offset + 1
+        decoded = self._decode[self._tp.topic](records, output)
+        output.positions = {self._tp: end}
+        output.payload = SinkBatch(
+            lane=LANE,
+            cluster=self._cluster,
+            topic=self._tp.topic,
+            partition=self._tp.partition,
+            start=start,
+            end=end,
+            **decoded,
+        )
+
+        def keep() -> None:
+            self._position = end
+
+        output.keep = keep
+        return output
+
+    def _outcomes(self, records: list[Record], _output: Output) -> dict[str, Any]:
+        good = [(self._try(_outcome, record), trace_id(record.headers)) for record in records]
+        kept = [(outcome, trace) for outcome, trace in good if outcome is not None]
+        return {"outcomes": [outcome for outcome, _ in kept], "trace_ids": [trace for _, trace in kept]}
+
+    def _shadows(self, records: list[Record], _output: Output) -> dict[str, Any]:
+        return {"shadows": [each for record in records if (each := self._try(_shadow, record)) is not None]}
+
+    def _summaries(self, records: list[Record], _output: Output) -> dict[str, Any]:
+        found = [self._try(_summary, record) for record in records]
+        return {"summaries": [each for each in found if each is not None and each.ledger is not None]}
+
+    def _feedback(self, records: list[Record], output: Output) -> dict[str, Any]:
+        good, letters = [], []
+        for record in records:
+            try:
+                good.append(check_feedback(record))
+            except InvalidMessage as error:
+                metrics.DEAD_LETTERS.labels(LANE, error.reason).inc()
+                letters.append(letter(Rejected(record, error), self._bytes_max))
+        partition = self._tp.partition % self._dead_letter_partitions
+        output.add(self._names.dead_letters, partition, letters)
+        return {"feedback": good}
+
+    def _dead_letters(self, records: list[Record], _output: Output) -> dict[str, Any]:
+        letters = []
+        for record in records:
+            try:
+                letters.append(DeadLetter.from_headers(record.headers))
+            except ValueError as error:
+                self._foreign(record, str(error))
+        return {"dead_letters": letters}
+
+    def _try(self, decoder: Decoder[Any], record: Record) -> Any:
+        try:
+            return decoder.decode(record.value or b"")
+        except InvalidMessage as error:
+            self._foreign(record, str(error))
+            return None
+
+    def _foreign(self, record: Record, error: str) -> None:
+        """Only Pointsman writes to these topics; what cannot be read came from somebody else."""
+        metrics.FOREIGN.labels(record.topic).inc()
+        place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+        logger.error("not a message of ours; passed over", extra={**place, "error": error})
+
+
+def check_feedback(record: Record) -> Feedback:
+    """A feedback event. Raises `InvalidMessage` that names the field."""
+    if not record.value:
+        raise InvalidMessage("empty_value", "value", "a JSON object")
+    event = _feedback.decode(record.value)
+    if record.key != (event.unit or event.decision_id).encode():
+        raise InvalidMessage("bad_key", "key", "the key of the decision's request: its unit, else its id")
+    return event
+
+
+class Database(Committer):
+    """Rows and position in one database transaction; dead letters go to Kafka first, at least once."""
+
+    def __init__(self, store: AuditStore, tp: TopicPartition, cluster: str, servers: str) -> None:
+        self._store = store
+        self._tp = tp
+        self._cluster = cluster
+        self._servers = servers
+        self._producer: AIOKafkaProducer | None = None
+
+    async def open(self) -> Committed:
+        """End what a stalled owner left open, then read the position."""
+        try:
+            at = await self._store.take_over(LANE, self._cluster, self._tp.topic, self._tp.partition)
+        except StoreUnavailable:
+            metrics.DATABASE_UP.set(0)
+            raise
+        metrics.DATABASE_UP.set(1)
+        return Committed({self._tp: at})
+
+    async def commit(self, output: Output) -> None:
+        """Write the batch, moving the position from its start to its end; `PositionConflict` if it is not there."""
+        if output.messages:
+            await self._send(output)
+        assert isinstance(output.payload, SinkBatch), "the sink's work makes these"  # noqa: S101
+        try:
+            result = await self._store.write(output.payload)
+        except OffsetConflict as error:
+            raise PositionConflict(str(error)) from error
+        except StoreUnavailable:
+            metrics.DATABASE_UP.set(0)
+            raise
+        metrics.SINK_DOUBLES.inc(result.duplicates)
+
+    async def _send(self, output: Output) -> None:
+        if self._producer is None:
+            self._producer = AIOKafkaProducer(
+                bootstrap_servers=self._servers, acks="all", enable_idempotence=True, linger_ms=0
+            )
+            await self._producer.start()
+        for future in await send(self._producer, output):
+            await future
+
+    async def close(self) -> None:
+        """Close the producer, if one was needed."""
+        if self._producer is not None:
+            await close(self._producer)
+            self._producer = None
+
+
+def sink_lane(
+    *,
+    settings: Settings,
+    servers: str,
+    names: Names,
+    partitions: Mapping[str, int],
+    dsn: str,
+    cluster: str,
+) -> SinkLane:
+    """The lane that writes rows. ``cluster`` is Kafka's id: offsets of another cluster mean nothing here."""
+
+    def factory(lane: Lane, _number: int, owned: tuple[TopicPartition, ...]) -> tuple[Work, Callable[[], Committer]]:
+        (tp,) = owned
+        work = SinkWork(tp, names, cluster, partitions[names.dead_letters], settings.request_bytes_max)
+        return work, lambda: Database(store, tp, cluster, lane.servers)
+
+    store = AuditStore(dsn)
+    return SinkLane(
+        store=store,
+        name=LANE,
+        topics=[names.outcomes, names.shadows, names.feedback, names.summaries, names.dead_letters],
+        group=f"{settings.group}-sink",
+        servers=servers,
+        settings=settings,
+        factory=factory,
+        interval_ms=INTERVAL_MS,
+    )
+

@@ -1,0 +1,91 @@
+"""What the sink hands to the store: a range of one partition with the messages that lay in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from msgspec import Struct
+
+from pointsman.schemas import dead_letter
+from pointsman.schemas.feedback import Feedback
+from pointsman.schemas.outcome import Outcome, ShadowAnswer
+from pointsman.schemas.summary import Summary
+
+
+class DeadLetter(Struct, frozen=True, kw_only=True):
+    """A refused message: why, and where it lay. Its bytes stay in Kafka."""
+
+    reason: str
+    field: str
+    expected: str
+    topic: str
+    partition: int
+    offset: int
+    attempt: int = 0
+
+    @classmethod
+    def from_headers(cls, headers: Iterable[tuple[str, bytes]]) -> DeadLetter:
+        """From a record's headers. Raises ValueError if the place is missing or no number."""
+        found = {name: value.decode(errors="replace") for name, value in headers}
+        topic = found.get(dead_letter.HEADER_TOPIC)
+        if not topic:
+            msg = f"a dead letter needs the header {dead_letter.HEADER_TOPIC!r}"
+            raise ValueError(msg)
+        return cls(
+            reason=found.get(dead_letter.HEADER_REASON, ""),
+            field=found.get(dead_letter.HEADER_FIELD, ""),
+            expected=found.get(dead_letter.HEADER_EXPECTED, ""),
+            topic=topic,
+            partition=int(found.get(dead_letter.HEADER_PARTITION, "")),
+            offset=int(found.get(dead_letter.HEADER_OFFSET, "")),
+            attempt=int(found.get(dead_letter.HEADER_ATTEMPT, "0")),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkBatch:
+    """The records from ``start`` up to, without, ``end`` of one partition, decoded.
+
+    ``start`` is where the last batch ended; the range may hold offsets without a record. Messages that could
+    not be decoded are the caller's: the range counts as read.
+    """
+
+    lane: str
+    """Who reads: positions of different lanes are apart."""
+    cluster: str
+    """Kafka's cluster id. Must differ for each start of a cluster that forgets, for its offsets begin again."""
+    topic: str
+    partition: int
+    start: int
+    end: int
+    outcomes: Sequence[Outcome] = ()
+    shadows: Sequence[ShadowAnswer] = ()
+    feedback: Sequence[Feedback] = ()
+    summaries: Sequence[Summary] = ()
+    """Of these, the ledgers are kept."""
+    dead_letters: Sequence[DeadLetter] = ()
+    trace_ids: Sequence[str | None] = ()
+    """Of the outcomes, in order; empty if unknown."""
+    topic_generation: str = ""
+    """Kafka's id of the topic, where the client knows it: a topic made anew starts anew."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start <= self.end:
+            msg = f"a range needs 0 <= start <= end, not {self.start} to {self.end}"
+            raise ValueError(msg)
+        if self.trace_ids and len(self.trace_ids) != len(self.outcomes):
+            msg = f"{len(self.trace_ids)} trace ids for {len(self.outcomes)} outcomes"
+            raise ValueError(msg)
+
+
+@dataclass(slots=True, kw_only=True)
+class WriteResult:
+    """Messages that were written, and those that had been before (``duplicates``, of any kind)."""
+
+    outcomes: int = 0
+    shadows: int = 0
+    feedback: int = 0
+    ledgers: int = 0
+    dead_letters: int = 0
+    duplicates: int = 0

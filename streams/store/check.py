@@ -1,0 +1,63 @@
+"""Checks that nothing was lost or counted twice: ledger against audit, aggregates against audit."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from msgspec import Struct
+from psycopg.rows import dict_row
+
+from pointsman.streams.store.pool import Connection
+from pointsman.streams.store.queries import load
+
+_SQL: Final = load("check.sql")
+
+
+class Difference(Struct, frozen=True):
+    """Something that should be equal and is not: ``what`` it is, ``where``, and both figures."""
+
+    what: str
+    where: str
+    expected: Any
+    found: Any
+
+
+async def ledger_check(connection: Connection, grace_s: float = 60.0) -> list[Difference]:
+    """Differences between the lanes' ledgers and the audit; empty if every request is accounted for.
+
+    Counts of ranges younger than ``grace_s`` are not looked at: their outcomes may still be under way.
+    """
+    differences = []
+    for row in await _rows(connection, "ledger_gaps"):
+        what = "hole between ranges" if row["previous_end"] < row["start_offset"] else "overlapping ranges"
+        differences.append(Difference(what, _place(row), row["previous_end"], row["start_offset"]))
+    for row in await _rows(connection, "ledger_counts", {"grace_s": grace_s}):
+        where = f"{_place(row)} {row['start_offset']} to {row['end_offset']}"
+        for what in ("outcomes", "dead_letters"):
+            expected, found = row[f"{what}_expected"], row[f"{what}_found"]
+            if expected != found:
+                differences.append(Difference(what.replace("_", " "), where, expected, found))
+        if row["unaccounted"]:
+            differences.append(Difference("unaccounted requests", where, 0, row["unaccounted"]))
+    return differences
+
+
+async def aggregates_check(connection: Connection) -> list[Difference]:
+    """Differences between the per-minute aggregates and the audit rows. Reads the whole audit."""
+    differences = []
+    for query in ("minutes", "fallbacks", "latency"):
+        for row in await _rows(connection, query):
+            counted, audited = row.pop("counted"), row.pop("audited")
+            where = " ".join(str(value) for value in row.values())
+            differences.append(Difference(query, where, audited, counted))
+    return differences
+
+
+def _place(row: dict[str, Any]) -> str:
+    return f"{row['lane']}: {row['topic']}[{row['partition']}] of {row['cluster']}"
+
+
+async def _rows(connection: Connection, query: str, values: Any = None) -> list[dict[str, Any]]:
+    async with connection.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(_SQL[query], values)
+        return await cursor.fetchall()

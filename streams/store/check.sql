@@ -1,0 +1,86 @@
+-- Queries of check.py: each returns what should not be.
+
+-- name: ledger_gaps
+-- The ranges of one lane and partition must follow each other, without hole and without overlap.
+SELECT t.cluster, t.topic, l.partition, l.lane, l.previous_end, l.start_offset
+FROM (
+    SELECT
+        lane, topic_id, partition, start_offset,
+        max(end_offset) OVER (
+            PARTITION BY lane, topic_id, partition ORDER BY start_offset, end_offset
+            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+        ) AS previous_end
+    FROM ml_learning.lane_ledger
+) AS l
+JOIN ml_learning.kafka_topics AS t ON t.id = l.topic_id
+WHERE l.previous_end <> l.start_offset
+ORDER BY t.cluster, t.topic, l.partition, l.start_offset
+
+-- name: ledger_counts
+-- A request has its first outcome (final, or pending) where its range says so. Young ranges are left out:
+-- ledgers and outcomes come through different topics.
+SELECT
+    t.cluster, t.topic, l.partition, l.lane, l.start_offset, l.end_offset,
+    l.outcomes + l.pending AS outcomes_expected, o.found AS outcomes_found,
+    l.dead_letters AS dead_letters_expected, d.found AS dead_letters_found,
+    l.requests - l.outcomes - l.pending - l.dead_letters - l.duplicates - l.retrying AS unaccounted
+FROM ml_learning.lane_ledger AS l
+JOIN ml_learning.kafka_topics AS t ON t.id = l.topic_id
+CROSS JOIN LATERAL (
+    SELECT count(DISTINCT (p.request_offset, p.content_hash)) AS found
+    FROM ml_learning.decision_places AS p
+    WHERE p.topic_id = l.topic_id AND p.partition = l.partition
+        AND p.request_offset >= l.start_offset AND p.request_offset < l.end_offset
+) AS o
+CROSS JOIN LATERAL (
+    SELECT count(*) AS found
+    FROM ml_learning.dead_letters AS p
+    WHERE p.topic_id = l.topic_id AND p.partition = l.partition
+        AND p.request_offset >= l.start_offset AND p.request_offset < l.end_offset
+) AS d
+WHERE l.known_at < statement_timestamp() - make_interval(secs => %(grace_s)s)
+    AND (
+        o.found <> l.outcomes + l.pending
+        OR d.found <> l.dead_letters
+        OR l.requests <> l.outcomes + l.pending + l.dead_letters + l.duplicates + l.retrying
+    )
+ORDER BY t.cluster, t.topic, l.partition, l.start_offset
+
+-- name: minutes
+SELECT agent_name, minute, arm, to_jsonb(a) AS counted, to_jsonb(b) AS audited
+FROM ml_learning.decision_minutes AS a
+FULL JOIN ml_learning.decision_minutes_from_audit AS b USING (agent_name, minute, arm)
+WHERE (
+    a.decisions, a.by_ml, a.fallbacks, a.failures, a.validations, a.escalations, a.reviews, a.both_answered,
+    a.agreements, a.confidence_sum, a.latency_sum_ms, a.pending
+) IS DISTINCT FROM (
+    b.decisions, b.by_ml, b.fallbacks, b.failures, b.validations, b.escalations, b.reviews, b.both_answered,
+    b.agreements, b.confidence_sum, b.latency_sum_ms, b.pending
+)
+ORDER BY agent_name, minute, arm
+
+-- name: fallbacks
+SELECT agent_name, minute, arm, reason, a.decisions AS counted, b.decisions AS audited
+FROM ml_learning.decision_fallback_minutes AS a
+FULL JOIN (
+    SELECT agent_name, ml_learning.minute_of(created_at) AS minute, arm, fallback_reason AS reason, count(*) AS decisions
+    FROM ml_learning.agent_decisions
+    WHERE status = 'final' AND fallback_reason IS NOT NULL
+    GROUP BY 1, 2, 3, 4
+) AS b USING (agent_name, minute, arm, reason)
+WHERE a.decisions IS DISTINCT FROM b.decisions
+ORDER BY agent_name, minute, arm, reason
+
+-- name: latency
+SELECT agent_name, minute, arm, bucket, a.decisions AS counted, b.decisions AS audited
+FROM ml_learning.decision_latency_buckets AS a
+FULL JOIN (
+    SELECT
+        agent_name, ml_learning.minute_of(created_at) AS minute, arm,
+        ml_learning.latency_bucket(total_ms) AS bucket, count(*) AS decisions
+    FROM ml_learning.agent_decisions
+    WHERE status = 'final'
+    GROUP BY 1, 2, 3, 4
+) AS b USING (agent_name, minute, arm, bucket)
+WHERE a.decisions IS DISTINCT FROM b.decisions
+ORDER BY agent_name, minute, arm, bucket

@@ -1,0 +1,78 @@
+"""Outcomes folded into minutes: counts and integer sums that add up in any order. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from pointsman.schemas.latency import bucket
+from pointsman.schemas.outcome import Outcome
+from pointsman.streams.store.copyrow import micros
+
+_MICROS_PER_MINUTE: Final = 60_000_000
+
+Key: TypeAlias = tuple[str, int, str, int]
+"""agent, minute (whole minutes since 2000-01-01 UTC), arm, shard (the request's partition)."""
+
+COUNTERS: Final = (
+    "decisions", "by_ml", "fallbacks", "failures", "validations", "escalations", "reviews",
+    "both_answered", "agreements", "confidence_sum_e6", "latency_sum_us", "pending",
+)  # fmt: skip
+"""The counted columns of `decision_minute_shards`, in order. All but ``pending`` count final outcomes."""
+
+
+@dataclass(slots=True)
+class Minutes:
+    """What a batch adds to the three tables of aggregates."""
+
+    counters: dict[Key, list[int]] = field(default_factory=dict)
+    fallbacks: dict[tuple[str, int, str, int, str], int] = field(default_factory=dict)
+    latency: dict[tuple[str, int, str, int, int], int] = field(default_factory=dict)
+
+
+def fold(outcomes: Sequence[Outcome]) -> Minutes:
+    """The aggregates of some outcomes."""
+    minutes = Minutes()
+    groups: dict[Key, list[Outcome]] = {}
+    for outcome in outcomes:
+        minute = micros(outcome.decided_at) // _MICROS_PER_MINUTE
+        key = (outcome.agent, minute, outcome.arm, outcome.place.partition)
+        group = groups.get(key)
+        if group is None:
+            groups[key] = [outcome]
+        else:
+            group.append(outcome)
+    for key, group in groups.items():
+        _fold_group(minutes, key, group)
+    return minutes
+
+
+def _fold_group(minutes: Minutes, key: Key, group: list[Outcome]) -> None:
+    final = [outcome for outcome in group if outcome.status == "final"]
+    twins = [(o.answers.rules, o.answers.ml) for o in final if o.answers.ml is not None]
+    totals = [outcome.timings.total_ms for outcome in final]
+    reasons = [outcome.fallback_reason for outcome in final if outcome.fallback_reason is not None]
+    actions = [outcome.action for outcome in final]
+    minutes.counters[key] = [
+        len(final),
+        sum(outcome.source == "ml" for outcome in final),
+        len(reasons),
+        sum(not outcome.success for outcome in final),
+        actions.count("validate"),
+        actions.count("escalate"),
+        sum(outcome.needs_review for outcome in final),
+        len(twins),
+        sum(rules.prediction == ml.prediction for rules, ml in twins if ml is not None),
+        sum(round(outcome.confidence * 1_000_000) for outcome in final),
+        sum(round(total * 1_000) for total in totals),
+        len(group) - len(final),
+    ]
+    for reason in reasons:
+        minutes.fallbacks[*key, reason] = minutes.fallbacks.get((*key, reason), 0) + 1
+    counts: dict[int, int] = {}
+    for total in totals:
+        index = bucket(total)
+        counts[index] = counts.get(index, 0) + 1
+    for index, n in counts.items():
+        minutes.latency[*key, index] = n

@@ -1,0 +1,18 @@
+"""Named queries: all SQL stands in `.sql` files, each query under a line ``-- name: words``."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib.resources import files
+from typing import Final
+
+_NAME: Final = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+
+
+@cache
+def load(file: str) -> dict[str, bytes]:
+    """Name to text of the queries in ``streams/store/<file>``, in order; bytes, as the driver takes them."""
+    text = files("pointsman.streams.store").joinpath(file).read_text(encoding="utf-8")
+    parts = _NAME.split(text)[1:]
+    return {name: sql.strip().encode() for name, sql in zip(parts[::2], parts[1::2], strict=True)}

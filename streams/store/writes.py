@@ -1,0 +1,161 @@
+"""The writes of one batch, kind by kind, inside its transaction.
+
+Each kind has a guard table. Usually all is new, and plain COPY writes it; where a guard refuses that, the
+careful way asks it key by key and writes the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+from pointsman.schemas.outcome import ShadowAnswer
+from pointsman.schemas.summary import Summary
+from pointsman.streams.store import copyrow, minutes, rows
+from pointsman.streams.store.batch import DeadLetter, SinkBatch, WriteResult
+from pointsman.streams.store.pool import Connection
+from pointsman.streams.store.queries import load
+
+_SQL: Final = load("audit.sql")
+_SLICE: Final = 250
+"""Rows that are packed before they are sent: the server works on them meanwhile, and nothing else in this
+event loop waits longer than some 2 ms."""
+
+T = TypeVar("T")
+
+
+def topics(batch: SinkBatch) -> set[str]:
+    """The request topics that a batch speaks of."""
+    return {
+        *(outcome.place.topic for outcome in batch.outcomes),
+        *(shadow.place.topic for shadow in batch.shadows),
+        *(summary.ledger.topic for summary in batch.summaries if summary.ledger),
+        *(letter.topic for letter in batch.dead_letters),
+    }
+
+
+async def copy(connection: Connection, query: str, pieces: Iterable[list[bytes]]) -> None:
+    """One COPY; each piece, some packed rows, is made while the server works on the one before."""
+    async with connection.cursor().copy(_SQL[query]) as stream:
+        await stream.write(copyrow.HEADER)
+        for piece in pieces:
+            await stream.write(b"".join(piece))
+        await stream.write(copyrow.TRAILER)
+
+
+async def claim(connection: Connection, query: str, keys: Iterable[tuple[Any, ...]]) -> set[tuple[Any, ...]]:
+    """Of some keys those that the guard did not have; it has them now."""
+    columns = [list(column) for column in zip(*dict.fromkeys(keys), strict=True)]
+    cursor = await connection.execute(_SQL[query], columns, binary=True)
+    return set(await cursor.fetchall())
+
+
+def firsts(items: Sequence[T], keys: Sequence[tuple[Any, ...]], new: set[tuple[Any, ...]]) -> list[T]:
+    """The first item of each key that is new."""
+    left = set(new)
+    kept = []
+    for item, key in zip(items, keys, strict=True):
+        if key in left:
+            left.remove(key)
+            kept.append(item)
+    return kept
+
+
+async def outcomes(
+    connection: Connection,
+    packer: rows.Packer,
+    batch: SinkBatch,
+    topic_ids: Mapping[str, int],
+    result: WriteResult,
+    *,
+    careful: bool,
+) -> None:
+    """Outcomes into guard, audit, contents and aggregates. Raises UniqueViolation if not ``careful`` enough."""
+    pairs = list(zip(batch.outcomes, batch.trace_ids or [None] * len(batch.outcomes), strict=True))
+    keys = [rows.guard(outcome, topic_ids[outcome.place.topic]) for outcome in batch.outcomes]
+    if careful:
+        pairs = firsts(pairs, keys, await claim(connection, "claim_places", keys))
+        result.duplicates += len(keys) - len(pairs)
+        if not pairs:
+            return
+    else:
+        await copy(connection, "copy_places", [rows.guard_rows(keys)])
+    contents: list[list[bytes]] = []
+
+    def decisions() -> Iterable[list[bytes]]:
+        for start in range(0, len(pairs), _SLICE):
+            piece = pairs[start : start + _SLICE]
+            packed, apart = packer.decisions(piece, topic_ids)
+            contents.append(apart)
+            yield packed
+
+    await copy(connection, "copy_decisions", decisions())
+    await copy(connection, "copy_contents", contents)
+    await _add_minutes(connection, minutes.fold([outcome for outcome, _ in pairs]))
+    result.outcomes += len(pairs)
+
+
+async def _add_minutes(connection: Connection, added: minutes.Minutes) -> None:
+    # In the order of their keys: two writers that meet in some rows wait for each other, but never in a ring.
+    counters = [(*key, *values) for key, values in sorted(added.counters.items())]
+    await connection.execute(_SQL["add_minutes"], _columns(counters))
+    for query, counts in (("add_fallbacks", added.fallbacks), ("add_latency", added.latency)):
+        if counts:
+            table = [(*key, n) for key, n in sorted(counts.items())]
+            await connection.execute(_SQL[query], _columns(table))
+
+
+def _columns(table: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*table, strict=True)]
+
+
+async def shadows(
+    connection: Connection,
+    given: Sequence[ShadowAnswer],
+    topic_ids: Mapping[str, int],
+    result: WriteResult,
+    *,
+    careful: bool,
+) -> None:
+    """Shadow answers into guard and table. Raises UniqueViolation if not ``careful`` enough."""
+    kept = given
+    if careful:
+        keys = [rows.shadow_guard(shadow, topic_ids[shadow.place.topic]) for shadow in given]
+        kept = firsts(given, keys, await claim(connection, "claim_shadow_places", keys))
+        result.duplicates += len(given) - len(kept)
+    guards, packed = rows.shadow_rows(kept, topic_ids)
+    if not careful:
+        await copy(connection, "copy_shadow_places", [guards])
+    await copy(connection, "copy_shadows", [packed])
+    result.shadows += len(kept)
+
+
+async def ledgers(
+    connection: Connection, summaries: Sequence[Summary], topic_ids: Mapping[str, int], result: WriteResult
+) -> None:
+    """The ledgers of some summaries."""
+    for summary in summaries:
+        ledger = summary.ledger
+        if ledger is None:
+            continue
+        values = (
+            summary.lane, topic_ids[ledger.topic], ledger.partition, ledger.start, ledger.end, ledger.requests,
+            ledger.outcomes, ledger.pending, ledger.dead_letters, ledger.duplicates, ledger.retrying,
+        )  # fmt: skip
+        new = (await connection.execute(_SQL["add_ledger"], values)).rowcount
+        result.ledgers += new
+        result.duplicates += 1 - new
+
+
+async def dead_letters(
+    connection: Connection, letters: Sequence[DeadLetter], topic_ids: Mapping[str, int], result: WriteResult
+) -> None:
+    """Places and reasons of dead letters."""
+    for letter in letters:
+        values = (
+            topic_ids[letter.topic], letter.partition, letter.offset, letter.attempt,
+            copyrow.clean(letter.reason), copyrow.clean(letter.field), copyrow.clean(letter.expected),
+        )  # fmt: skip
+        new = (await connection.execute(_SQL["add_dead_letter"], values)).rowcount
+        result.dead_letters += new
+        result.duplicates += 1 - new

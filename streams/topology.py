@@ -1,0 +1,83 @@
+"""READ FIRST: what runs in a worker, in the order of a decision's way. No logic here.
+
+    decision-requests ─> [decisions] ─> decision-outcomes, -shadows, -escalations, -dead-letters, -summaries
+    decision-outcomes, -shadows, -feedback, -dead-letters, -summaries ─> [sink] ─> ml_learning.*
+    decision-summaries ─> [live] ─> windowed tables ─> /live, `pointsman status`
+    control-flags ─> [flags] ─> the split of every decision lane
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import faust
+from mode import Service
+
+from pointsman.models.agent import Agent
+from pointsman.streams.app import create_app
+from pointsman.streams.decisions.ask import Scorer
+from pointsman.streams.decisions.lane import decision_lane
+from pointsman.streams.flags import FlagFollower
+from pointsman.streams.lane import Lane
+from pointsman.streams.live import Live
+from pointsman.streams.settings import Settings
+from pointsman.streams.sink import SinkLane, sink_lane
+from pointsman.streams.topics import Names
+
+
+@dataclass(slots=True)
+class Topology:
+    """The parts of one worker; those that its settings leave out are None."""
+
+    app: faust.App | None
+    flags: FlagFollower | None = None
+    decisions: Lane | None = None
+    sink: SinkLane | None = None
+    live: Live | None = None
+
+    def services(self) -> list[Service]:
+        """What runs, in the order of starting."""
+        return [part for part in (self.flags, self.decisions, self.sink) if part is not None]
+
+
+def build(
+    settings: Settings,
+    agents: dict[str, Agent],
+    *,
+    servers: str,
+    dsn: str,
+    cluster: str,
+    embedded: bool,
+    scorer: Scorer | None,
+    partitions: dict[str, int],
+) -> Topology:
+    """Build a worker's parts. ``partitions``: topic to number of partitions; ``cluster``: Kafka's id."""
+    names = Names(settings.topic_prefix)
+    shared: dict[str, Any] = {"settings": settings, "servers": servers, "names": names, "partitions": partitions}
+    parts = Topology(app=None)
+
+    if "decisions" in settings.lanes:
+        # control-flags -> the current flags
+        parts.flags = FlagFollower(servers, names.flags)
+        # decision-requests -> outcomes: exactly once, or at least once where the broker cannot
+        parts.decisions = decision_lane(
+            agents=agents, flags=parts.flags, scorer=scorer, transactional=exactly_once(settings, embedded), **shared
+        )
+
+    if "sink" in settings.lanes:
+        # outcomes, shadow answers, feedback, dead letters, ledgers -> rows, exactly once by offsets in the database
+        parts.sink = sink_lane(dsn=dsn, cluster=cluster, **shared)
+
+    if "live" in settings.lanes or parts.decisions is not None:
+        parts.app = create_app(settings, servers, embedded=embedded)
+    if "live" in settings.lanes and parts.app is not None:
+        # decision-summaries -> windowed figures
+        parts.live = Live(parts.app, names.summaries, agents)
+
+    return parts
+
+
+def exactly_once(settings: Settings, embedded: bool) -> bool:
+    """Whether decisions are made exactly once here."""
+    return settings.delivery == "exactly_once" or (settings.delivery == "auto" and not embedded)

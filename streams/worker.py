@@ -1,0 +1,218 @@
+"""One worker process: topology, model process, operations port; from start to drained stop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mode import Service
+
+from pointsman.models.agent import Agent
+from pointsman.models.registry import load_agents
+from pointsman.streams import metrics, topics
+from pointsman.streams.errors import TopicProblem
+from pointsman.streams.model.breaker import BreakerPolicy, State
+from pointsman.streams.model.client import ModelClient
+from pointsman.streams.model.process import ModelProcess
+from pointsman.streams.ops import Ops
+from pointsman.streams.settings import Settings
+from pointsman.streams.topology import Topology, build, exactly_once
+
+logger = logging.getLogger(__name__)
+
+MODEL_START_S = 30.0
+"""How long a start waits for the model process; after that the rules answer until it is there."""
+
+
+@dataclass(slots=True)
+class Place:
+    """Where a worker finds its servers."""
+
+    kafka: str
+    dsn: str
+    cluster: str = ""
+    """Kafka's cluster id; empty: as the broker says."""
+    embedded: bool = False
+
+
+@dataclass(slots=True)
+class Worker:
+    """A worker's parts, and its report on them."""
+
+    settings: Settings
+    topology: Topology
+    agents: Mapping[str, Agent]
+    client: ModelClient | None = None
+    process: ModelProcess | None = None
+    started: list[Service] = field(default_factory=list)
+
+    def health(self) -> dict[str, Any]:
+        """State of each part. ``healthy`` means progress in every lane; a model that is away is no illness."""
+        lanes = {lane.name: lane.health() for lane in (self.topology.decisions, self.topology.sink) if lane}
+        models = self._models()
+        for agent, state in models.items():
+            metrics.MODEL_UP.labels(agent).set(state["version"] is not None)
+            metrics.BREAKER.labels(agent).set(state["breaker"] != "closed")
+        return {
+            "healthy": all(lane["healthy"] for lane in lanes.values()),
+            "ready": all(lane["ready"] for lane in lanes.values()),
+            "lanes": lanes,
+            "models": models,
+            "model_restarts": self.process.restarts if self.process else 0,
+            "flags": {flag.name: flag.percentage for flag in self.topology.flags.flags.all()}
+            if self.topology.flags
+            else {},
+            "flags_current": self.topology.flags.current.is_set() if self.topology.flags else None,
+        }
+
+    def _models(self) -> dict[str, dict[str, Any]]:
+        if self.client is None:
+            return {}
+        return {
+            name: {"version": self.client.available(name), "breaker": str(self.client.breaker(name))}
+            for name, agent in self.agents.items()
+            if agent.model is not None
+        }
+
+
+class _Root(Service):
+    """What holds the services of a worker that has no Faust app."""
+
+    abstract = False
+
+
+async def run(
+    settings: Settings,
+    place: Place,
+    *,
+    stop: asyncio.Event | None = None,
+    on_ready: Callable[[Worker, Ops], None] = lambda _worker, _ops: None,
+) -> None:
+    """Run a worker until ``stop`` is set or a signal comes; then drain. Raises what crashed it.
+
+    Raises `KafkaUnavailable` and `TopicProblem` before anything is started.
+    """
+    stop = stop or asyncio.Event()
+    _on_signals(stop)
+    partitions, cluster = await _look(settings, place)
+    agents = load_agents([Path(folder) for folder in settings.agents])
+    client, process = await _model(settings, agents) if "decisions" in settings.lanes else (None, None)
+    topology = build(
+        settings,
+        agents,
+        servers=place.kafka,
+        dsn=place.dsn,
+        cluster=place.cluster or cluster,
+        embedded=place.embedded,
+        scorer=client,
+        partitions=partitions,
+    )
+    worker = Worker(settings, topology, agents, client, process)
+    live = topology.live.figures if topology.live else None
+    ops = Ops(host=settings.metrics_host, port=settings.metrics_port, health=worker.health, live=live)
+    try:
+        await _serve(worker, ops, stop, on_ready, place)
+    finally:
+        if client is not None:
+            await client.stop()
+        if process is not None:
+            await process.stop()
+
+
+async def _serve(
+    worker: Worker, ops: Ops, stop: asyncio.Event, on_ready: Callable[[Worker, Ops], None], place: Place
+) -> None:
+    root: Service = worker.topology.app or _Root()
+    await root.start()
+    try:
+        for service in (ops, *worker.topology.services()):
+            await root.add_runtime_dependency(service)
+            worker.started.append(service)
+        _announce(worker, ops, place)
+        # What was loaded at the start stays; the collector need not walk it again and again.
+        gc.collect()
+        gc.freeze()
+        on_ready(worker, ops)
+        await root.wait(stop.wait())
+        if root.crashed:
+            raise root.crash_reason or RuntimeError("a part of the worker crashed")
+    finally:
+        logger.info("stopping: finishing what is under way")
+        for service in reversed(worker.started):
+            await service.stop()
+        await root.stop()
+        logger.info("stopped")
+
+
+def _announce(worker: Worker, ops: Ops, place: Place) -> None:
+    settings = worker.settings
+    if "decisions" in settings.lanes:
+        once = exactly_once(settings, place.embedded)
+        logger.info(
+            "decisions are exactly once"
+            if once
+            else "decisions are AT LEAST ONCE: this broker has no transactions; the database still counts each once",
+            extra={"kafka": place.kafka, "agents": sorted(worker.agents)},
+        )
+    logger.info("worker runs", extra={"lanes": list(settings.lanes), "ops": f"http://{ops.host}:{ops.port}"})
+
+
+async def _look(settings: Settings, place: Place) -> tuple[dict[str, int], str]:
+    """Partitions of each topic, and the cluster's id."""
+    admin = await topics.connect(place.kafka)
+    try:
+        states = await topics.states(admin, settings)
+        problems = [f"{state.name}: {state.problem}" for state in states if state.problem]
+        if problems:
+            raise TopicProblem("; ".join(problems))
+        cluster = str((await admin.describe_cluster())["cluster_id"])
+    finally:
+        await admin.close()
+    return {state.name: state.partitions for state in states}, cluster
+
+
+async def _model(
+    settings: Settings, agents: Mapping[str, Agent]
+) -> tuple[ModelClient | None, ModelProcess | None]:
+    """The model process, or the remote server of the settings, and a client of it."""
+    if not any(agent.model is not None for agent in agents.values()):
+        return None, None
+    process = None
+    if not settings.model_url:
+        process = ModelProcess(
+            settings.agents,
+            metrics_host=settings.metrics_host,
+            metrics_port=settings.metrics_port + 1 if settings.metrics_port else 0,
+            on_restart=metrics.MODEL_RESTARTS.inc,
+            log=settings.log,
+            log_level=settings.log_level,
+        )
+        await process.start()
+    client = ModelClient(
+        settings.model_url or (process.address if process else ""),
+        deadline_ms=settings.model_deadline_ms,
+        breaker=BreakerPolicy(open_s=settings.model_breaker_open_s),
+        on_breaker=_breaker_changed,
+        shadows_max=64,
+    )
+    await client.start()
+    if not await client.ready(MODEL_START_S):
+        logger.warning("the model is not there yet; the rules answer until it is")
+    return client, process
+
+
+def _breaker_changed(agent: str, old: State, new: State) -> None:
+    metrics.BREAKER.labels(agent).set(new is not State.CLOSED)
+    logger.warning("model breaker", extra={"agent": agent, "was": str(old), "is": str(new)})
+
+
+def _on_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)

@@ -1,0 +1,77 @@
+"""The real parts themselves: what the fixtures promise to every other test."""
+
+import os
+import signal
+from pathlib import Path
+
+import aiokafka
+import psycopg
+import pytest
+
+from tests.support.kafka import Kafka, KafkaServer, console_consumer, console_producer
+from tests.support.postgres import PostgresServer
+
+
+def test_a_java_client_reads_what_a_java_client_wrote(kafka: Kafka, topic_prefix: str) -> None:
+    topic = kafka.create_topic(f"{topic_prefix}lines", partitions=1)
+    console_producer(kafka.bootstrap, topic, ["a\tone", "b\ttwo"], compression="zstd")
+    assert console_consumer(kafka.bootstrap, topic, count=2, properties=["print.key=true"]) == [
+        "a\tone",
+        "b\ttwo",
+    ]
+
+
+async def test_a_transaction_commits_on_the_real_broker(kafka: Kafka, topic_prefix: str) -> None:
+    topic = kafka.create_topic(f"{topic_prefix}transaction", partitions=1)
+    async with aiokafka.AIOKafkaProducer(
+        bootstrap_servers=kafka.bootstrap, transactional_id=f"{topic_prefix}writer"
+    ) as producer:
+        async with producer.transaction():
+            await producer.send_and_wait(topic, b"kept")
+    assert console_consumer(kafka.bootstrap, topic, count=1) == ["kept"]
+
+
+def test_a_killed_broker_comes_back_with_its_data_on_the_same_port(
+    own_kafka: KafkaServer, topic_prefix: str
+) -> None:
+    topic = own_kafka.create_topic(f"{topic_prefix}kept", partitions=1)
+    console_producer(own_kafka.bootstrap, topic, ["k\tv"])
+    before = own_kafka.pid
+    own_kafka.kill()
+    assert not Path(f"/proc/{before}").exists()
+    own_kafka.start()
+    assert console_consumer(own_kafka.bootstrap, topic, count=1) == ["v"]
+
+
+def test_each_test_gets_an_empty_database(database: str) -> None:
+    with psycopg.connect(database) as connection:
+        connection.execute("CREATE TABLE only_here (n int)")
+        count = connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone()
+    assert count == (1,)
+
+
+def test_a_database_is_dropped_with_a_connection_still_open(postgres: str) -> None:
+    from tests.support.postgres import fresh_database
+
+    with fresh_database(postgres) as dsn:
+        connection = psycopg.connect(dsn)
+    with pytest.raises(psycopg.OperationalError):
+        connection.execute("SELECT 1")
+
+
+def test_the_servers_run_under_an_unprivileged_user(postgres: str) -> None:
+    if os.environ.get("POINTSMAN_TEST_DSN"):
+        pytest.skip("POINTSMAN_TEST_DSN names a server that runs already")
+    with psycopg.connect(postgres) as connection:
+        row = connection.execute("SELECT pg_backend_pid()").fetchone()
+    assert row is not None
+    assert Path(f"/proc/{row[0]}").stat().st_uid != 0
+
+
+def test_a_stopped_server_leaves_nothing_behind() -> None:
+    server = PostgresServer().start()
+    pid, folder = server.pid, Path(psycopg.conninfo.conninfo_to_dict(server.dsn)["host"])
+    server.stop()
+    assert not Path(f"/proc/{pid}").exists()
+    assert not folder.exists()
+    assert signal.SIGCHLD  # reaped: no zombie keeps the number
