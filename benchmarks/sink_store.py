@@ -138,11 +138,15 @@ class Bench:
         await connection.rollback()
         jsonb = 3802
         spots = [i for i, oid in enumerate(self.types[query]) if oid == jsonb]
-        return [tuple(psycopg.types.json.Jsonb(v) if i in spots else v for i, v in enumerate(row)) for row in rows]
+        return [
+            tuple(psycopg.types.json.Jsonb(v) if i in spots else v for i, v in enumerate(row)) for row in rows
+        ]
 
     async def plain(self, writer: int, start: int, _: list[bytes]) -> None:
         connection = self.connections[writer]
-        for query, rows in zip(("copy_decisions", "copy_contents"), self.prepared[writer, start][0], strict=True):
+        for query, rows in zip(
+            ("copy_decisions", "copy_contents"), self.prepared[writer, start][0], strict=True
+        ):
             async with connection.cursor().copy(bare(query)) as copy:
                 copy.set_types(self.types[query])
                 for row in rows:
@@ -151,7 +155,9 @@ class Bench:
 
     async def packed(self, writer: int, start: int, _: list[bytes]) -> None:
         connection = self.connections[writer]
-        for query, stream in zip(("copy_decisions", "copy_contents"), self.prepared[writer, start][1], strict=True):
+        for query, stream in zip(
+            ("copy_decisions", "copy_contents"), self.prepared[writer, start][1], strict=True
+        ):
             async with connection.cursor().copy(bare(query)) as copy:
                 await copy.write(stream)
         await connection.commit()
@@ -170,7 +176,9 @@ def store_work(store: AuditStore, lane: str, decoded: dict[tuple[int, int], list
     return work
 
 
-async def measure(work: Work, batches: dict[tuple[int, int], list[bytes]], writers: int) -> tuple[float, float]:
+async def measure(
+    work: Work, batches: dict[tuple[int, int], list[bytes]], writers: int
+) -> tuple[float, float]:
     """Rows a second, and CPU microseconds a row of this process."""
 
     async def one(writer: int) -> None:
@@ -212,7 +220,9 @@ async def run(options: argparse.Namespace, dsn: str, writers: int) -> None:
 
 def report(figures: dict[str, list[tuple[float, float]]], writers: int, options: argparse.Namespace) -> None:
     """One line a way."""
-    print(f"{writers} writers, batches of {options.batch}, median of {options.rounds} rounds of {options.rows} rows")
+    print(
+        f"{writers} writers, batches of {options.batch}, median of {options.rounds} rounds of {options.rows} rows"
+    )
     base = median(rate for rate, _ in figures["plain"])
     hard = median(rate for rate, _ in figures["packed"])
     print(f"{'':8} {'rows/s':>9} {'us CPU/row':>11} {'x plain':>8} {'x packed':>9}")

@@ -25,7 +25,9 @@ class Bands:
 
     def __post_init__(self) -> None:
         if not 0 <= self.validate <= self.act <= 1:
-            msg = f"bands must satisfy 0 <= validate <= act <= 1, not validate={self.validate}, act={self.act}"
+            msg = (
+                f"bands must satisfy 0 <= validate <= act <= 1, not validate={self.validate}, act={self.act}"
+            )
             raise ValueError(msg)
 
 

@@ -1,8 +1,8 @@
 """Errors of Pointsman: one root, and the one a bad message raises.
 
-    PointsmanError            something a person can act on; its message says what
-    ├── InvalidMessage        a message breaks its contract: reason, field, expected
-    └── InvalidSetting        a setting is unknown or impossible: name, expected
+PointsmanError            something a person can act on; its message says what
+├── InvalidMessage        a message breaks its contract: reason, field, expected
+└── InvalidSetting        a setting is unknown or impossible: name, expected
 """
 
 from __future__ import annotations

@@ -7,16 +7,21 @@ from typing import Annotated
 
 from msgspec import Meta, Raw, Struct
 
-Id = Annotated[str, Meta(min_length=1, max_length=200, description="Chosen by the producer; letters of any kind.")]
+Id = Annotated[
+    str, Meta(min_length=1, max_length=200, description="Chosen by the producer; letters of any kind.")
+]
 Unit = Annotated[
     str,
-    Meta(min_length=1, max_length=200, description="What a split is sticky on: a user, a repository, a tenant."),
+    Meta(
+        min_length=1, max_length=200, description="What a split is sticky on: a user, a repository, a tenant."
+    ),
 ]
 AgentName = Annotated[
     str, Meta(pattern="^[a-z][a-z0-9-]{0,62}$", description="Name of the agent that is asked.")
 ]
 EventTime = Annotated[
-    datetime, Meta(tz=True, description="RFC 3339 with an offset: the event's own time, which may lie in the past.")
+    datetime,
+    Meta(tz=True, description="RFC 3339 with an offset: the event's own time, which may lie in the past."),
 ]
 
 

@@ -52,7 +52,9 @@ class Ledger(Struct, kw_only=True, omit_defaults=True):
 
     def difference(self) -> int:
         """Requests that are unaccounted for: 0 unless something was lost or doubled."""
-        return self.requests - self.outcomes - self.pending - self.dead_letters - self.duplicates - self.retrying
+        return (
+            self.requests - self.outcomes - self.pending - self.dead_letters - self.duplicates - self.retrying
+        )
 
 
 class Summary(Struct, kw_only=True, omit_defaults=True):

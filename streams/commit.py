@@ -176,6 +176,6 @@ async def close(producer: AIOKafkaProducer) -> None:
     """Stop a producer, in whatever state it is; its connections go in any case."""
     try:
         await asyncio.wait_for(producer.stop(), CLOSE_S)
-    except (KafkaError, OSError, asyncio.TimeoutError) as error:
+    except (TimeoutError, KafkaError, OSError) as error:
         logger.debug("a producer did not close politely: %r", error)
         await producer.client.close()

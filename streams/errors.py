@@ -1,11 +1,11 @@
 """Errors of the streams layer.
 
-    PointsmanError
-    ├── KafkaUnavailable       no broker answers (retriable)
-    ├── TopicProblem           a topic is missing or has other partitions than it should
-    ├── Fenced                 another worker has taken the partition over (retriable)
-    ├── PositionConflict       the stored position is not where the batch began (retriable)
-    └── WorkerNotRunning       a command needs a running worker and finds none
+PointsmanError
+├── KafkaUnavailable       no broker answers (retriable)
+├── TopicProblem           a topic is missing or has other partitions than it should
+├── Fenced                 another worker has taken the partition over (retriable)
+├── PositionConflict       the stored position is not where the batch began (retriable)
+└── WorkerNotRunning       a command needs a running worker and finds none
 """
 
 from __future__ import annotations

@@ -70,9 +70,11 @@ class FlagFollower(Service):
         while not self.should_stop:
             try:
                 await self._read()
-            except (KafkaError, OSError, asyncio.TimeoutError) as error:
+            except (TimeoutError, KafkaError, OSError) as error:
                 metrics.FLAGS_CURRENT.set(0)
-                logger.warning("flags cannot be followed; the last known ones stand", extra={"error": repr(error)})
+                logger.warning(
+                    "flags cannot be followed; the last known ones stand", extra={"error": repr(error)}
+                )
                 await self.sleep(1.0)
 
     async def _read(self) -> None:
@@ -118,7 +120,9 @@ class FlagWriter:
 
     async def set(self, name: str, percentage: float, *, by: str, why: str = "") -> Flag:
         """Set a flag. The producer starts, and so fences others, before the current value is read."""
-        producer = AIOKafkaProducer(bootstrap_servers=self._servers, transactional_id=self._transactional_id, acks="all")
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._servers, transactional_id=self._transactional_id, acks="all"
+        )
         await producer.start()
         try:
             known = (await self.read()).get(name)
@@ -148,7 +152,9 @@ def apply(flags: Flags, value: bytes | None) -> None:
     try:
         flags.apply(_decoder.decode(value))
     except InvalidMessage as error:
-        logger.error("a record of the flag topic is no flag", extra={"field": error.field, "error": str(error)})
+        logger.error(
+            "a record of the flag topic is no flag", extra={"field": error.field, "error": str(error)}
+        )
 
 
 async def _assign_all(consumer: AIOKafkaConsumer, servers: str, topic: str) -> dict[TopicPartition, int]:

@@ -41,7 +41,14 @@ class Lane(Service):
     abstract = False
 
     def __init__(
-        self, *, name: str, topics: Iterable[str], group: str, servers: str, settings: Settings, factory: Factory,
+        self,
+        *,
+        name: str,
+        topics: Iterable[str],
+        group: str,
+        servers: str,
+        settings: Settings,
+        factory: Factory,
         interval_ms: int | None = None,
     ) -> None:
         super().__init__()
@@ -53,7 +60,7 @@ class Lane(Service):
         self.metrics = LaneMetrics(name)
         self.loops: dict[int, PartitionLoop] = {}
         self.lags: dict[int, int] = {}
-        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._running: dict[int, asyncio.Task[None]] = {}
         self._interval_ms = settings.commit_interval_ms if interval_ms is None else interval_ms
         self._factory = factory
         self._polled = time.monotonic()
@@ -76,7 +83,7 @@ class Lane(Service):
     @property
     def admin(self) -> AIOKafkaAdminClient:
         """An admin client, open while the lane runs."""
-        assert self._admin is not None, "the lane is not started"  # noqa: S101
+        assert self._admin is not None, "the lane is not started"
         return self._admin
 
     # -- service ---------------------------------------------------------------------------------
@@ -124,7 +131,7 @@ class Lane(Service):
 
     def number_of(self, tp: TopicPartition) -> int:
         """Which loop a partition belongs to: that of its number."""
-        return tp.partition
+        return int(tp.partition)
 
     def own(self, assigned: Iterable[TopicPartition]) -> None:
         """Start a loop for each partition number assigned."""
@@ -147,15 +154,17 @@ class Lane(Service):
         """Stop all loops; one that does not end in time is cancelled, its batch done again by the successor."""
         for loop in self.loops.values():
             loop.stop()
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks.values(), timeout=self.settings.drain_s)
+        if self._running:
+            _, late = await asyncio.wait(self._running.values(), timeout=self.settings.drain_s)
             for task in late:
                 task.cancel()
             if late:
-                logger.warning("partitions did not drain in time", extra={"lane": self.name, "count": len(late)})
+                logger.warning(
+                    "partitions did not drain in time", extra={"lane": self.name, "count": len(late)}
+                )
                 await asyncio.wait(late)
         self.loops.clear()
-        self._tasks.clear()
+        self._running.clear()
         self.metrics.partitions.set(0)
 
     def _start_loop(self, number: int, partitions: tuple[TopicPartition, ...]) -> None:
@@ -172,7 +181,7 @@ class Lane(Service):
             deadline_s=self.settings.transaction_deadline_ms / 1000,
         )
         self.loops[number] = loop
-        self._tasks[number] = asyncio.create_task(loop.run(), name=f"{self.name}-{number}")
+        self._running[number] = asyncio.create_task(loop.run(), name=f"{self.name}-{number}")
 
     def interval_s(self) -> float:
         """Least time between commits of a partition: a process manages so many transactions and no more."""

@@ -35,7 +35,9 @@ class Live:
         self.agents = tuple(sorted(agents))
         self.minutes = self._table(app, "live-minutes", MINUTE_S, HOUR_S + 2 * MINUTE_S)
         self.hours = self._table(app, "live-hours", HOUR_S, 25 * HOUR_S)
-        channel = app.topic(topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+        channel = app.topic(
+            topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
+        )
         app.agent(channel, name="live")(self._follow)
 
     @staticmethod

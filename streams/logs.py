@@ -37,6 +37,7 @@ def configure(settings: Settings, process: str) -> None:
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
+    handler.addFilter(_no_mode_chatter)
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level.upper())
@@ -45,9 +46,12 @@ def configure(settings: Settings, process: str) -> None:
     structlog.contextvars.bind_contextvars(process=process)
 
 
-def _extra(
-    _logger: object, _method: str, event: structlog.types.EventDict
-) -> structlog.types.EventDict:
+def _no_mode_chatter(record: logging.LogRecord) -> bool:
+    """Services log their own life through `mode`; below a warning it says nothing to an operator."""
+    return record.levelno >= logging.WARNING or record.module != "services"
+
+
+def _extra(_logger: object, _method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
     record = event.get("_record")
     if isinstance(record, logging.LogRecord):
         for name, value in vars(record).items():

@@ -11,7 +11,10 @@ _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.1, 0.25, 0.5, 1.0, 
 RECORDS = Counter("pointsman_records", "Records read and committed.", ["lane"])
 COMMITS = Counter("pointsman_commits", "Batches committed.", ["lane"])
 COMMIT_SECONDS = Histogram(
-    "pointsman_batch_seconds", "A batch from its first record in hand to its commit.", ["lane"], buckets=_SECONDS
+    "pointsman_batch_seconds",
+    "A batch from its first record in hand to its commit.",
+    ["lane"],
+    buckets=_SECONDS,
 )
 RESTARTS = Counter("pointsman_partition_restarts", "Partitions begun anew after an error.", ["lane", "error"])
 PARTITIONS = Gauge("pointsman_partitions", "Partitions owned.", ["lane"])
@@ -21,13 +24,17 @@ HEALTHY = Gauge("pointsman_healthy", "1 while there is progress or nothing to do
 
 DECISIONS = Counter("pointsman_decisions", "Decisions committed.", ["agent", "arm", "source"])
 FALLBACKS = Counter("pointsman_fallbacks", "The rules answered in the model's place.", ["agent", "reason"])
-FEATURE_ERRORS = Counter("pointsman_feature_errors", "Requests whose features could not be computed.", ["agent"])
+FEATURE_ERRORS = Counter(
+    "pointsman_feature_errors", "Requests whose features could not be computed.", ["agent"]
+)
 ESCALATIONS = Counter("pointsman_escalations", "Decisions that a person should look at.", ["agent"])
 DEAD_LETTERS = Counter("pointsman_dead_letters", "Messages that broke their contract.", ["lane", "reason"])
 DUPLICATES = Counter("pointsman_duplicates", "Requests repeated with the same content.", ["agent"])
 SHADOWS = Counter("pointsman_shadow_answers", "Model answers that were not served.", ["agent"])
 SHADOWS_MISSED = Counter("pointsman_shadow_missed", "Shadow answers that never came.", ["agent", "reason"])
-LEDGER = Gauge("pointsman_ledger_difference", "Requests unaccounted for; anything but 0 is an alarm.", ["lane"])
+LEDGER = Gauge(
+    "pointsman_ledger_difference", "Requests unaccounted for; anything but 0 is an alarm.", ["lane"]
+)
 FLAG = Gauge("pointsman_flag_percentage", "Share of the candidate, as this worker knows it.", ["flag"])
 FLAG_VERSION = Gauge("pointsman_flag_version", "Version of the flag, as this worker knows it.", ["flag"])
 FLAGS_CURRENT = Gauge("pointsman_flags_current", "1 while the flag topic can be followed.")

@@ -56,7 +56,9 @@ class Ops(Service):
 
     async def _metrics(self, _request: web.Request) -> web.Response:
         self._health()  # brings the gauges up to date
-        return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return web.Response(
+            body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
+        )
 
     async def _healthy(self, _request: web.Request) -> web.Response:
         report = self._health()
@@ -68,7 +70,9 @@ class Ops(Service):
 
     async def _figures(self, _request: web.Request) -> web.Response:
         if self._live is None:
-            return _json({"error": "this process keeps no live figures; the worker with lane `live` does"}, 404)
+            return _json(
+                {"error": "this process keeps no live figures; the worker with lane `live` does"}, 404
+            )
         return _json(self._live(), 200)
 
 

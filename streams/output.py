@@ -9,8 +9,8 @@ from typing import TypeAlias
 from aiokafka import ConsumerRecord, TopicPartition
 
 Headers: TypeAlias = Sequence[tuple[str, bytes]]
-Message: TypeAlias = tuple[bytes | None, bytes | None, Headers]
-"""Key, value, headers."""
+Message: TypeAlias = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
+"""Key, value, headers (the batch builder takes a list and nothing else)."""
 Record: TypeAlias = "ConsumerRecord[bytes | None, bytes | None]"
 
 

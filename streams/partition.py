@@ -214,7 +214,7 @@ class PartitionLoop:
     def _failed(self, error: Exception, failures: int) -> None:
         self.failure = f"{type(error).__name__}: {error}"
         self._metrics.restarted(type(error).__name__)
-        level = logging.WARNING if failures < 3 else logging.ERROR  # noqa: PLR2004 - a blip, or not
+        level = logging.WARNING if failures < 3 else logging.ERROR
         retriable = getattr(error, "retriable", False) or isinstance(error, (OSError, TimeoutError))
         logger.log(
             level,

@@ -25,24 +25,28 @@ Percent = Annotated[float, Meta(ge=0, le=100)]
 
 def data_home() -> str:
     """Where data lies by default, by the XDG convention."""
-    return os.path.join(os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share"), "pointsman")
+    home = os.environ.get("XDG_DATA_HOME")
+    return str((Path(home) if home else Path.home() / ".local" / "share") / "pointsman")
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All settings, checked. The string below each is its meaning, shown by `pointsman doctor --settings`."""
 
-    kafka: Annotated[str, Meta(description="Bootstrap servers, host:port,…; empty: the embedded broker.")] = ""
+    kafka: Annotated[str, Meta(description="Bootstrap servers, host:port,…; empty: the embedded broker.")] = (
+        ""
+    )
     dsn: Annotated[str, Meta(description="PostgreSQL connection string; empty: the embedded server.")] = ""
     agents: Annotated[
-        tuple[str, ...], Meta(description="Folders of further agents; in the environment separated by colons.")
+        tuple[str, ...],
+        Meta(description="Folders of further agents; in the environment separated by colons."),
     ] = ()
     bands: Annotated[
         dict[str, Bands],
         Meta(description="Confidence bands by agent; in the file: [bands.NAME] act = 0.8, validate = 0.6."),
     ] = {}
-    data_dir: Annotated[
-        str, Meta(description="Where the embedded database and snapshots lie.")
-    ] = msgspec.field(default_factory=data_home)
+    data_dir: Annotated[str, Meta(description="Where the embedded database and snapshots lie.")] = (
+        msgspec.field(default_factory=data_home)
+    )
     group: Annotated[
         str,
         Meta(
@@ -87,10 +91,13 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 20
     commits_per_s_max: Annotated[
         Positive,
-        Meta(description="Commits a second of one process; the interval grows with its partitions to hold this."),
+        Meta(
+            description="Commits a second of one process; the interval grows with its partitions to hold this."
+        ),
     ] = 400
     transaction_deadline_ms: Annotated[
-        int, Meta(ge=1_000, le=600_000, description="A transaction that takes longer is given up and done again.")
+        int,
+        Meta(ge=1_000, le=600_000, description="A transaction that takes longer is given up and done again."),
     ] = 15_000
     duplicate_window_s: Annotated[
         Positive, Meta(description="How long an id is remembered, to answer it once.")
@@ -104,11 +111,17 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     stalled_after_s: Annotated[
         Positive, Meta(description="Unhealthy when there is lag and no commit for so long.")
     ] = 30
-    drain_s: Annotated[Positive, Meta(description="How long a stop may take to finish what is under way.")] = 15
+    drain_s: Annotated[
+        Positive, Meta(description="How long a stop may take to finish what is under way.")
+    ] = 15
     metrics_host: Annotated[str, Meta(description="Where /metrics, /health and /ready listen.")] = "127.0.0.1"
     metrics_port: Annotated[
         int,
-        Meta(ge=0, le=65_535, description="Port of the worker's /metrics; the model process has the next; 0: any."),
+        Meta(
+            ge=0,
+            le=65_535,
+            description="Port of the worker's /metrics; the model process has the next; 0: any.",
+        ),
     ] = 9310
     log: Annotated[Literal["text", "json"], Meta(description="Form of the log lines.")] = "text"
     log_level: Annotated[

@@ -54,7 +54,7 @@ class SinkLane(Lane):
 
     def number_of(self, tp: TopicPartition) -> int:
         """A number for each topic and partition."""
-        return self.topics.index(tp.topic) * TOPIC_STRIDE + tp.partition
+        return self.topics.index(tp.topic) * TOPIC_STRIDE + int(tp.partition)
 
     async def on_start(self) -> None:
         """Connect to Kafka; the database may come later."""
@@ -70,7 +70,9 @@ class SinkLane(Lane):
 class SinkWork(Work):
     """Decodes one partition's records; what cannot be decoded is reported and passed over."""
 
-    def __init__(self, tp: TopicPartition, names: Names, cluster: str, dead_letter_partitions: int, bytes_max: int):
+    def __init__(
+        self, tp: TopicPartition, names: Names, cluster: str, dead_letter_partitions: int, bytes_max: int
+    ) -> None:
         self._tp = tp
         self._names = names
         self._cluster = cluster
@@ -203,7 +205,7 @@ class Database(Committer):
         """Write the batch, moving the position from its start to its end; `PositionConflict` if it is not there."""
         if output.messages:
             await self._send(output)
-        assert isinstance(output.payload, SinkBatch), "the sink's work makes these"  # noqa: S101
+        assert isinstance(output.payload, SinkBatch), "the sink's work makes these"
         try:
             result = await self._store.write(output.payload)
         except OffsetConflict as error:
@@ -240,7 +242,9 @@ def sink_lane(
 ) -> SinkLane:
     """The lane that writes rows. ``cluster`` is Kafka's id: offsets of another cluster mean nothing here."""
 
-    def factory(lane: Lane, _number: int, owned: tuple[TopicPartition, ...]) -> tuple[Work, Callable[[], Committer]]:
+    def factory(
+        lane: Lane, _number: int, owned: tuple[TopicPartition, ...]
+    ) -> tuple[Work, Callable[[], Committer]]:
         (tp,) = owned
         work = SinkWork(tp, names, cluster, partitions[names.dead_letters], settings.request_bytes_max)
         return work, lambda: Database(store, tp, cluster, lane.servers)
@@ -256,4 +260,3 @@ def sink_lane(
         factory=factory,
         interval_ms=INTERVAL_MS,
     )
-

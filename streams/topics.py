@@ -45,7 +45,7 @@ async def connect(servers: str) -> AIOKafkaAdminClient:
     admin = AIOKafkaAdminClient(bootstrap_servers=servers, request_timeout_ms=int(CONNECT_S * 1000))
     try:
         await asyncio.wait_for(admin.start(), CONNECT_S)
-    except (KafkaError, OSError, asyncio.TimeoutError) as error:
+    except (TimeoutError, KafkaError, OSError) as error:
         await admin.close()
         msg = f"no Kafka broker answers at {servers} ({type(error).__name__})"
         raise KafkaUnavailable(msg) from error

@@ -1,9 +1,9 @@
 """READ FIRST: what runs in a worker, in the order of a decision's way. No logic here.
 
-    decision-requests ─> [decisions] ─> decision-outcomes, -shadows, -escalations, -dead-letters, -summaries
-    decision-outcomes, -shadows, -feedback, -dead-letters, -summaries ─> [sink] ─> ml_learning.*
-    decision-summaries ─> [live] ─> windowed tables ─> /live, `pointsman status`
-    control-flags ─> [flags] ─> the split of every decision lane
+decision-requests ─> [decisions] ─> decision-outcomes, -shadows, -escalations, -dead-letters, -summaries
+decision-outcomes, -shadows, -feedback, -dead-letters, -summaries ─> [sink] ─> ml_learning.*
+decision-summaries ─> [live] ─> windowed tables ─> /live, `pointsman status`
+control-flags ─> [flags] ─> the split of every decision lane
 """
 
 from __future__ import annotations
@@ -54,7 +54,12 @@ def build(
 ) -> Topology:
     """Build a worker's parts. ``partitions``: topic to number of partitions; ``cluster``: Kafka's id."""
     names = Names(settings.topic_prefix)
-    shared: dict[str, Any] = {"settings": settings, "servers": servers, "names": names, "partitions": partitions}
+    shared: dict[str, Any] = {
+        "settings": settings,
+        "servers": servers,
+        "names": names,
+        "partitions": partitions,
+    }
     parts = Topology(app=None)
 
     if "decisions" in settings.lanes:
@@ -62,7 +67,11 @@ def build(
         parts.flags = FlagFollower(servers, names.flags)
         # decision-requests -> outcomes: exactly once, or at least once where the broker cannot
         parts.decisions = decision_lane(
-            agents=agents, flags=parts.flags, scorer=scorer, transactional=exactly_once(settings, embedded), **shared
+            agents=agents,
+            flags=parts.flags,
+            scorer=scorer,
+            transactional=exactly_once(settings, embedded),
+            **shared,
         )
 
     if "sink" in settings.lanes:

@@ -1,4 +1,4 @@
-"""What every test finds: a clean environment, real Kafka and PostgreSQL when it asks for them, and an account of skips."""
+"""What every test finds: a clean environment, real servers when it asks for them, and an account of skips."""
 
 import os
 import uuid
@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import pytest
 
-from infra.dev.real_parts import MissingPart
+from pointsman.infra.dev.real_parts import MissingPartError
 from pointsman.streams.embedded.process import EmbeddedServerError
 from tests.support.kafka import Kafka, KafkaServer, RunningKafka
 from tests.support.postgres import PostgresServer, fresh_database
@@ -26,7 +26,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def kafka() -> Iterator[Kafka]:
-    """The session's Kafka: `bootstrap` and `create_topic`. Shared: a test that stops its broker takes `own_kafka`."""
+    """The session's Kafka, shared by all tests: one that stops its broker takes `own_kafka`."""
     bootstrap = os.environ.get("POINTSMAN_TEST_KAFKA")
     if bootstrap:
         yield RunningKafka(bootstrap)
@@ -45,7 +45,7 @@ def own_kafka() -> Iterator[KafkaServer]:
 def _kafka_server() -> KafkaServer:
     try:
         return KafkaServer()
-    except MissingPart as reason:
+    except MissingPartError as reason:
         lack(str(reason))
 
 
@@ -78,7 +78,7 @@ def topic_prefix() -> str:
 
 
 def lack(reason: str) -> NoReturn:
-    """Skip the test for want of a real part; under CI=true fail it, for there nothing may be left out unseen."""
+    """Skip the test for want of a real part; under CI=true fail it, for nothing may be left out there."""
     if os.environ.get("CI", "").lower() in ("1", "true", "yes"):
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)

@@ -1,7 +1,7 @@
-"""Find, or set up, the real parts that tests and benchmarks run against: Apache Kafka's jars with a JDK, PostgreSQL.
+"""Find, or set up, what tests and benchmarks run against: Apache Kafka's jars with a JDK, PostgreSQL.
 
-As a script it installs what is missing (apt as root on Debian and its kin, else it names what to do and exits with 1);
-as a module it only looks. Standard library only, for it runs before any environment exists.
+As a script it installs what is missing (apt as root on Debian and its kin, else it names what to do and exits
+with 1); as a module it only looks. Standard library only, for it runs before any environment exists.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -19,7 +20,7 @@ JAVA_MINIMUM = 17  # what Kafka 4's broker is compiled for
 POSTGRES_MINIMUM = 15  # the oldest that the migrations promise to run on
 COPY_PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 APT_PACKAGES = {
-    "java": "openjdk-17-jre-headless",
+    "java": "default-jdk-headless",
     "maven": "maven",
     "postgres": "postgresql",
 }
@@ -30,7 +31,7 @@ HOW_TO_GET = {
 }
 
 
-class MissingPart(Exception):
+class MissingPartError(Exception):
     """A real part is not on this machine; the message says which and how to get it."""
 
 
@@ -52,7 +53,7 @@ def expected_jars() -> dict[str, str]:
 
 
 def jar_faults(folder: Path) -> list[str]:
-    """What is wrong with the jars in a folder: missing, changed or foreign ones; empty when all is well (0.1 s)."""
+    """What is wrong with the jars in a folder: missing, changed, foreign ones; none when all is well."""
     expected = expected_jars()
     present = {path.name: path for path in folder.glob("*.jar")}
     faults = [f"missing: {name}" for name in sorted(expected.keys() - present.keys())]
@@ -64,17 +65,20 @@ def jar_faults(folder: Path) -> list[str]:
 
 
 def kafka_jars() -> Path:
-    """The folder of Kafka's jars, every checksum verified. Raises MissingPart."""
+    """The folder of Kafka's jars, every checksum verified. Raises MissingPartError."""
     folder = jar_folder()
     faults = jar_faults(folder)
     if faults:
-        msg = f"Apache Kafka {KAFKA_VERSION} is not in {folder} ({faults[0]}, {len(faults)} in all): make real-parts"
-        raise MissingPart(msg)
+        count = len(faults)
+        msg = (
+            f"Apache Kafka {KAFKA_VERSION} is not in {folder} ({count} faults, {faults[0]}): make real-parts"
+        )
+        raise MissingPartError(msg)
     return folder
 
 
 def java() -> Path:
-    """A Java runtime that is new enough: JAVA_HOME first, then PATH, then /usr/lib/jvm. Raises MissingPart."""
+    """A new enough Java: from JAVA_HOME, else PATH, else /usr/lib/jvm. Raises MissingPartError."""
     home = os.environ.get("JAVA_HOME")
     candidates = [Path(home) / "bin" / "java"] if home else []
     on_path = shutil.which("java")
@@ -84,7 +88,7 @@ def java() -> Path:
         if candidate.exists() and _java_version(candidate) >= JAVA_MINIMUM:
             return candidate
     msg = f"needed: {HOW_TO_GET['java']}"
-    raise MissingPart(msg)
+    raise MissingPartError(msg)
 
 
 def _java_version(binary: Path) -> int:
@@ -98,7 +102,7 @@ def _java_version(binary: Path) -> int:
 
 
 def postgres_bin() -> Path:
-    """The folder of the newest PostgreSQL server's programs (initdb, postgres). Raises MissingPart."""
+    """The folder of the newest PostgreSQL server's programs (initdb, postgres). Raises MissingPartError."""
     folders = list(Path("/usr/lib/postgresql").glob("*/bin"))
     on_path = shutil.which("postgres")
     folders += [Path(on_path).resolve().parent] if on_path else []
@@ -106,7 +110,7 @@ def postgres_bin() -> Path:
     best = max(versions, key=lambda folder: versions[folder], default=None)
     if best is None or versions[best] < POSTGRES_MINIMUM:
         msg = f"needed: {HOW_TO_GET['postgres']}"
-        raise MissingPart(msg)
+        raise MissingPartError(msg)
     return best
 
 
@@ -131,66 +135,72 @@ def missing() -> list[str]:
     return parts
 
 
-def _lacking(name: str, find: object) -> list[str]:
-    assert callable(find)
+def _lacking(name: str, find: Callable[[], Path]) -> list[str]:
     try:
         find()
-    except MissingPart:
+    except MissingPartError:
         return [name]
     return []
 
 
 def install(parts: list[str]) -> None:
-    """Install parts through apt. Raises MissingPart when this is not root or there is no apt, or when apt fails."""
+    """Install parts through apt. Raises MissingPartError without root, without apt, or when apt fails."""
     needed = "\n  ".join(HOW_TO_GET[part] for part in parts)
     packages = [APT_PACKAGES[part] for part in parts]
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         msg = f"needed:\n  {needed}\non Debian or Ubuntu: sudo apt-get install {' '.join(packages)}"
-        raise MissingPart(msg)
+        raise MissingPartError(msg)
     try:
         apt_install(packages)
     except subprocess.CalledProcessError as error:
         msg = f"apt-get failed with code {error.returncode}; needed:\n  {needed}"
-        raise MissingPart(msg) from error
+        raise MissingPartError(msg) from error
 
 
 def apt_install(packages: list[str]) -> None:
-    """apt-get install without questions, and without Debian's own database cluster and service being started."""
+    """apt-get install without questions, and without the cluster that Debian makes for a new PostgreSQL."""
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     quietly = ["apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=120"]
+    install = [*quietly, "install", "--no-install-recommends"]
     subprocess.run([*quietly, "update"], env=environment, check=True)
-    common = Path("/etc/postgresql-common/createcluster.conf")
-    if any(package.startswith("postgresql") for package in packages) and not common.exists():
-        common.parent.mkdir(parents=True, exist_ok=True)
-        common.write_text("create_main_cluster = false\n")
-    subprocess.run([*quietly, "install", "--no-install-recommends", *packages], env=environment, check=True)
+    if APT_PACKAGES["postgres"] not in packages:
+        subprocess.run([*install, *packages], env=environment, check=True)
+        return
+    subprocess.run([*install, "postgresql-common"], env=environment, check=True)
+    wish = Path("/etc/postgresql-common/createcluster.conf")
+    before = wish.read_text()
+    wish.write_text(f"{before}\ncreate_main_cluster = false\n")
+    try:
+        subprocess.run([*install, *packages], env=environment, check=True)
+    finally:
+        wish.write_text(before)
 
 
 def fetch_jars() -> None:
-    """Fetch Kafka's jars with Maven and put them in place only when every checksum is right. Raises MissingPart."""
+    """Fetch Kafka's jars with Maven; put in place only when all are right. Raises MissingPartError."""
     target = jar_folder()
     if not jar_faults(target):
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         fetched = Path(scratch) / "libs"
-        _maven_copy(fetched)
+        _maven_copy(fetched, repository=Path(scratch) / "maven")
         faults = jar_faults(fetched)
         if faults:
             msg = "what Maven fetched is not what is listed in kafka-jars.sha256: " + "; ".join(faults)
-            raise MissingPart(msg)
+            raise MissingPartError(msg)
         shutil.rmtree(target, ignore_errors=True)
         fetched.rename(target)
 
 
-def _maven_copy(folder: Path) -> None:
-    command = ["mvn", "-q", "-B", "-f", str(HERE / "pom.xml"), f"-Dmaven.repo.local={cache() / 'maven'}"]
+def _maven_copy(folder: Path, repository: Path) -> None:
+    command = ["mvn", "-q", "-B", "-f", str(HERE / "pom.xml"), f"-Dmaven.repo.local={repository}"]
     command += [COPY_PLUGIN, "-DincludeScope=runtime", f"-DoutputDirectory={folder}"]
     try:
         subprocess.run(command, check=True)
     except subprocess.CalledProcessError as error:
-        msg = f"Maven could not fetch Kafka's jars (exit code {error.returncode}); it needs Maven Central or a mirror"
-        raise MissingPart(msg) from error
+        msg = f"Maven could not fetch Kafka's jars (code {error.returncode}): is Maven Central reachable?"
+        raise MissingPartError(msg) from error
 
 
 def main() -> int:
@@ -208,7 +218,7 @@ def main() -> int:
             print("PostgreSQL: the one that POINTSMAN_TEST_DSN names")
         else:
             print(f"PostgreSQL: {postgres_bin()}")
-    except MissingPart as reason:
+    except MissingPartError as reason:
         print(reason, file=sys.stderr)
         return 1
     return 0

@@ -189,7 +189,9 @@ def shadows(
                     agent=runtime.agent.name,
                     answer=answer,
                     answered_at=now,
-                    place=Place(topic=each.record.topic, partition=each.record.partition, offset=each.record.offset),
+                    place=Place(
+                        topic=each.record.topic, partition=each.record.partition, offset=each.record.offset
+                    ),
                 )
             ),
             carry(each.record.headers),

@@ -21,7 +21,7 @@ def compute(agent: Agent, requests: list[Accepted]) -> tuple[list[Accepted], lis
     """
     try:
         return requests, agent.features([each.input for each in requests]), []
-    except Exception:  # noqa: BLE001 - an agent's code may raise anything
+    except Exception:
         logger.exception("features failed on a batch", extra={"agent": agent.name, "requests": len(requests)})
     good: list[Accepted] = []
     rows: list[Row] = []
@@ -41,4 +41,6 @@ def _one(agent: Agent, value: Any) -> Row | InvalidMessage:
     try:
         return agent.features([value])[0]
     except Exception as error:  # noqa: BLE001 - as above
-        return InvalidMessage("feature_error", "input", f"an input that {agent.name} can compute with: {error!r}")
+        return InvalidMessage(
+            "feature_error", "input", f"an input that {agent.name} can compute with: {error!r}"
+        )

@@ -29,13 +29,17 @@ class _Outcome(Struct):
 _decode = Decoder(_Outcome).decode
 
 
-async def remember(servers: str, tp: TopicPartition, answered: Answered, *, ids_max: int, window_s: float) -> int:
+async def remember(
+    servers: str, tp: TopicPartition, answered: Answered, *, ids_max: int, window_s: float
+) -> int:
     """Fill ``answered`` from the last outcomes of a partition; the number read.
 
     Reads `read_committed`, and after the partition was fenced: what is there then is all that there is.
     """
     began = time.monotonic()
-    consumer = AIOKafkaConsumer(bootstrap_servers=servers, isolation_level="read_committed", fetch_max_wait_ms=50)
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=servers, isolation_level="read_committed", fetch_max_wait_ms=50
+    )
     await consumer.start()
     try:
         consumer.assign([tp])

@@ -41,7 +41,7 @@ class Runtime:
 
     def ml_answers(self, scores: Sequence[float]) -> list[Answer]:
         """The model's answers from its scores. Raises `BadModelOutput`."""
-        assert self.card is not None, "only asked where there is a model"  # noqa: S101
+        assert self.card is not None, "only asked where there is a model"
         return answers_from_scores(self.card, self.agent.predictions, scores)
 
     def action(self, confidence: float) -> Action:

@@ -77,11 +77,11 @@ class Tally:
         for (agent, _), arm in self.arms.items():
             by_agent.setdefault(agent, []).append(arm)
         found: list[Message] = [
-            (agent.encode(), encode(Summary(at=now, lane=self._lane, arms=arms)), ())
+            (agent.encode(), encode(Summary(at=now, lane=self._lane, arms=arms)), [])
             for agent, arms in by_agent.items()
         ]
         if ledger is not None and ledger.end > ledger.start:
-            found.append((LEDGER_KEY, encode(Summary(at=now, lane=self._lane, ledger=ledger)), ()))
+            found.append((LEDGER_KEY, encode(Summary(at=now, lane=self._lane, ledger=ledger)), []))
         return found
 
     def published(self) -> None:

@@ -15,7 +15,7 @@ from pointsman.schemas.codec import DEPTH_MAX, Decoder, too_deep
 from pointsman.schemas.errors import InvalidMessage
 from pointsman.schemas.request import DecisionRequest
 from pointsman.streams.decisions.duplicates import Answered, content_hash, key, short
-from pointsman.streams.output import Headers, Message, Record
+from pointsman.streams.output import Message, Record
 
 _decode_request = Decoder(DecisionRequest).decode
 
@@ -116,7 +116,7 @@ def letter(rejected: Rejected, bytes_max: int) -> Message:
                 "offset": record.offset,
             }
         )
-    headers: Headers = [
+    headers = [
         (dead_letter.HEADER_REASON, error.reason.encode()),
         (dead_letter.HEADER_FIELD, _cut(error.field)),
         (dead_letter.HEADER_EXPECTED, _cut(error.expected)),

@@ -155,7 +155,7 @@ class DecisionWork:
             draft.ledger = Ledger(topic=self._tp.topic, partition=number, start=end, end=end)
 
     async def _decide(self, records: list[Record], draft: Draft) -> None:
-        assert self._answered is not None, "restored before the first batch"  # noqa: S101
+        assert self._answered is not None, "restored before the first batch"
         names, number = self._around.names, self._tp.partition
         checked = draft.checked = self._around.validator.check(records, self._answered)
         outcomes = pending = 0
@@ -212,7 +212,7 @@ class DecisionWork:
         if not any(candidates):
             return []
         share = self._around.settings.shadow_percent
-        if share >= 100:  # noqa: PLR2004 - all of them
+        if share >= 100:
             return list(range(len(candidates)))
         return [i for i, candidate in enumerate(candidates) if candidate or _sampled(i, share)]
 
@@ -221,7 +221,7 @@ class DecisionWork:
         runtime, share = decision.runtime, self._around.settings.shadow_percent
         if runtime.card is None or any(decision.candidates) or not share:
             return
-        places = [i for i in decided.unasked if share >= 100 or _sampled(i, share)]  # noqa: PLR2004
+        places = [i for i in decided.unasked if share >= 100 or _sampled(i, share)]
         if places:
             requests = [decision.requests[i] for i in places]
             draft.unasked.append((runtime, requests, [decision.rows[i] for i in places]))
@@ -229,7 +229,7 @@ class DecisionWork:
     # -- after the commit ------------------------------------------------------------------------
 
     def _keep(self, draft: Draft) -> None:
-        assert self._answered is not None, "restored before the first batch"  # noqa: S101
+        assert self._answered is not None, "restored before the first batch"
         self._pending = None
         self._position = draft.end
         self._even = draft.even
@@ -266,7 +266,9 @@ class DecisionWork:
                 },
             )
 
-    async def _shadow(self, runtime: Runtime, requests: list[Accepted], rows: list[tuple[float, ...]]) -> None:
+    async def _shadow(
+        self, runtime: Runtime, requests: list[Accepted], rows: list[tuple[float, ...]]
+    ) -> None:
         agent = runtime.agent.name
         scorer = self._around.scorer
         if scorer is None or len(self._outbox) + len(rows) > SHADOW_ROWS_MAX:
@@ -291,4 +293,3 @@ class DecisionWork:
 def _sampled(place: int, share: float) -> bool:
     """An even sample of a share in percent, by place in the batch."""
     return int((place + 1) * share / 100) > int(place * share / 100)
-

@@ -1,10 +1,11 @@
 """Kafka without an installation: librdkafka's mock cluster in a child process that ends with this one.
 
-Real wire protocol, offsets and idempotent producers, on loopback only. What it is not: messages are in memory, a
-partition keeps 5 MiB or 100,000 batches; clients cannot create topics, they appear when used; transactions are not
-isolated and drop the offsets sent in them. A group is for one member: of two, the second is refused, and a member that
-comes after another waits a session time-out (less one second). So readers here assign partitions to themselves
-(`assign`, not `subscribe`) and commit under their group's name: offsets and their metadata are kept.
+Real wire protocol, offsets and idempotent producers, on loopback only. What it is not: messages are in
+memory, a partition keeps 5 MiB or 100,000 batches; clients cannot create topics, they appear when used;
+transactions are not isolated and drop the offsets sent in them. A group is for one member: of two, the second
+is refused, and a member that comes after another waits a session time-out (less one second). So readers here
+assign partitions to themselves (`assign`, not `subscribe`) and commit under their group's name: offsets and
+their metadata are kept.
 """
 
 import asyncio
@@ -24,7 +25,8 @@ START_TIMEOUT_S = 30.0  # a third of a second as a rule
 RUN_PREFIX = "pointsman-kafka-"
 PROGRAM = "pointsman.streams.embedded.mock_cluster"
 
-# what librdkafka 2.12 fixes at compile time and offers no setting for; tests hold these against the running broker
+# what librdkafka 2.12 fixes at compile time and offers no setting for; tests hold these against the running
+# broker
 PARTITIONS_OF_A_NEW_TOPIC = 4
 RETAINED_BYTES_A_PARTITION = 5 * 1024 * 1024
 RETAINED_BATCHES_A_PARTITION = 100_000
@@ -33,8 +35,9 @@ RETAINED_BATCHES_A_PARTITION = 100_000
 class EmbeddedKafka:
     """One mock broker as a child of this process, as a sync or async context manager.
 
-    `topics` are name -> partitions, made before the first client comes; any other topic gets four partitions when it is
-    first used. Raises ValueError for a topic without partitions, EmbeddedServerError when it does not start.
+    `topics` are name -> partitions, made before the first client comes; any other topic gets four partitions
+    when it is first used. Raises ValueError for a topic without partitions, EmbeddedServerError when it does
+    not start.
     """
 
     def __init__(self, *, topics: Mapping[str, int] | None = None) -> None:

@@ -1,7 +1,7 @@
-"""The child process of EmbeddedKafka: librdkafka's mock cluster through its C interface, from the confluent-kafka wheel.
+"""The child process of EmbeddedKafka: librdkafka's mock cluster, through its C interface.
 
-The wheel's own setting `test.mock.num.brokers` makes the same cluster, but gives no way to choose partitions or to cut
-the three seconds that every first member of a group waits.
+The wheel's own setting `test.mock.num.brokers` makes the same cluster, but gives no way to choose partitions
+or to cut the three seconds that every first member of a group waits.
 """
 
 import ctypes
@@ -18,14 +18,16 @@ PRODUCER = 0  # RD_KAFKA_PRODUCER in rdkafka.h
 ERROR_TEXT_BYTES = 512  # what librdkafka's own examples give to an error text
 REPLICAS = 1
 
-# The mock's own is 3,000. Members that come within this time get their partitions in one go; at a start they do.
+# The mock's own is 3,000. Members that come within this time get their partitions in one go; at a start they
+# do.
 JOIN_DELAY_MS = 100
 
 
 class MockCluster:
     """One mock Kafka broker on loopback inside this process, until the process ends.
 
-    `topics` are name -> partitions; others appear with four when first used. Raises OSError when it cannot be made.
+    `topics` are name -> partitions; others appear with four when first used. Raises OSError when it cannot be
+    made.
     """
 
     def __init__(self, topics: Mapping[str, int]) -> None:

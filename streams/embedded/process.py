@@ -1,4 +1,4 @@
-"""A supervised operating-system process: it ends when this one does, even on kill -9, and never sees the terminal's Ctrl-C."""
+"""A supervised process: it ends when this one does, even on kill -9, and never sees the terminal's Ctrl-C."""
 
 import contextlib
 import json
@@ -25,7 +25,7 @@ class EmbeddedServerError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ending:
-    """How a process is stopped: `stop` first, SIGKILL after `grace_s`; `orphaned` when even its supervisor was killed."""
+    """How it is stopped: `stop`, SIGKILL after `grace_s`; `orphaned` when even its supervisor was killed."""
 
     stop: signal.Signals = signal.SIGTERM
     orphaned: signal.Signals = signal.SIGKILL
@@ -44,10 +44,11 @@ class Owner:
 class SupervisedProcess:
     """One command under a small supervisor that holds a pipe from this process.
 
-    `pid` is the command's own. Output goes to the file `log`. Raises EmbeddedServerError when it cannot be started.
+    `pid` is the command's own. Output goes to the file `log`. Raises EmbeddedServerError when it cannot be
+    started.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a process is made of, by keyword
         self,
         command: Sequence[str | Path],
         *,
@@ -69,7 +70,7 @@ class SupervisedProcess:
                 stdout=subprocess.PIPE,
                 stderr=output,
                 env=None if env is None else dict(env),
-                start_new_session=True,  # the terminal's Ctrl-C is for the one that started us: it drains first
+                start_new_session=True,  # the terminal's Ctrl-C is for us: we drain first
             )
         self.pid = self._read_pid()
 
@@ -104,7 +105,7 @@ class SupervisedProcess:
         self.stop()
 
     def wait_until(self, ready: Callable[[], bool], *, timeout_s: float, what: str) -> None:
-        """Return when `ready()` is true; on an early end or after `timeout_s` stop it and raise with its last words."""
+        """Return when `ready()` is true; on an early end or after `timeout_s` raise with its last words."""
         deadline = time.monotonic() + timeout_s
         while not ready():
             if self.poll() is not None:
@@ -132,7 +133,7 @@ class SupervisedProcess:
 
 
 def _open_log(path: Path) -> BinaryIO:
-    """For reading, held open: the file may be gone, with the folder that was only for this run, when it is asked for."""
+    """For reading, held open: the file may be gone, with a temporary folder, when it is asked for."""
     path.touch()
     return path.open("rb")
 

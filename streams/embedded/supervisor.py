@@ -1,9 +1,9 @@
 """Run one command and end it when the process that asked for it ends, however that one ends.
 
-Started as `python supervisor.py PLAN`, where PLAN is a `Plan` as JSON. The asking process holds the other end of
-standard input and never writes to it: its end of file means "stop now". Should a forked sibling keep that pipe open,
-the change of the parent's process id says the same within a second. Only the standard library is imported, so that it
-is up in a few hundredths of a second.
+Started as `python supervisor.py PLAN`, where PLAN is a `Plan` as JSON. The asking process holds the other end
+of standard input and never writes to it: its end of file means "stop now". Should a forked sibling keep that
+pipe open, the change of the parent's process id says the same within a second. Only the standard library is
+imported, so that it is up in a few hundredths of a second.
 """
 
 import contextlib
@@ -57,8 +57,8 @@ def die_with(parent: int, death_signal: int) -> Callable[[], None]:
 class Watch:
     """Wakes up for whatever may end the wait: a signal, the end of input, or another parent than before.
 
-    Made before the child, so that no signal is missed. The handlers do nothing but wake: unlike ignored signals, they
-    are not passed on to the child.
+    Made before the child, so that no signal is missed. The handlers do nothing but wake: unlike ignored
+    signals, they are not passed on to the child.
     """
 
     def __init__(self, parent: int, input_fd: int = 0) -> None:
@@ -76,7 +76,7 @@ class Watch:
         self._asked = True
 
     def wait(self, ended: Callable[[], bool]) -> None:
-        """Return when `ended()` is true, or a stop is asked for by SIGTERM, end of input or the parent's own end."""
+        """Return when `ended()` is true, or when SIGTERM, end of input or the parent's end says stop."""
         while not self._asked and not ended() and os.getppid() == self._parent:
             readable, _, _ = select.select([self._input_fd, self._wake_fd], [], [], PARENT_CHECK_S)
             if self._input_fd in readable and not os.read(self._input_fd, 1):
@@ -108,7 +108,8 @@ def run(plan: Plan) -> int:
         user=plan["uid"],
         group=plan["gid"],
         extra_groups=None if plan["gid"] is None else [],
-        preexec_fn=die_with(os.getpid(), plan["death_signal"]),
+        # safe: this program has one thread
+        preexec_fn=die_with(os.getpid(), plan["death_signal"]),  # noqa: PLW1509
     )
     with contextlib.suppress(
         BrokenPipeError

@@ -1,1 +1,1 @@
-"""The model in an operating-system process of its own: frames, server, client with a deadline, circuit breaker."""
+"""The model in a process of its own: frames, server, client with a deadline, circuit breaker."""

@@ -28,7 +28,12 @@ class Address:
             return cls(path=text.removeprefix("unix:"))
         try:
             parts = urlsplit(text)
-            if parts.scheme == "tcp" and parts.hostname and parts.port is not None and not parts.path.strip("/"):
+            if (
+                parts.scheme == "tcp"
+                and parts.hostname
+                and parts.port is not None
+                and not parts.path.strip("/")
+            ):
                 return cls(host=parts.hostname, port=parts.port)
         except ValueError:  # urlsplit on a port that is no number: the same mistake
             pass

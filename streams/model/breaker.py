@@ -1,8 +1,8 @@
-"""The circuit breaker of one agent: after a failure the model is left alone for a while, then tried off the path.
+"""The circuit breaker of one agent: after a failure the model is left alone, then tried off the path.
 
-    closed ── a timeout, or `failures_max` other failures in a row ──> open
-    open ── a probe begins ──> half_open ── it succeeds ──> closed
-                                         └─ it fails ─────> open
+closed ── a timeout, or `failures_max` other failures in a row ──> open
+open ── a probe begins ──> half_open ── it succeeds ──> closed
+                                     └─ it fails ─────> open
 """
 
 from __future__ import annotations

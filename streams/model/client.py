@@ -1,4 +1,4 @@
-"""`ModelClient`: asks the model server for scores, never longer than the deadline, and leaves a failing model alone."""
+"""`ModelClient`: asks the model server, never waits beyond the deadline, and leaves a failing model alone."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ __all__ = ["ModelClient", "ModelFailure", "Scores"]
 logger = logging.getLogger(__name__)
 
 HELLO_S: Final = 3.0
-"""A server says hello as soon as it has accepted; so long waits only for one that hangs, or a slow network."""
+"""A server says hello as soon as it has accepted; only one that hangs, or a slow network, takes so long."""
 RETRY_MIN_S: Final = 0.05
 RETRY_MAX_S: Final = 2.0
 """A restarted server is found again within so long; a connection attempt costs next to nothing."""
 SETTLED_S: Final = 1.0
-"""A connection that ends sooner counts as a failed attempt, so that a server that sends rubbish is not hammered."""
+"""A connection that ends sooner counts as a failed attempt: a server that sends rubbish is not hammered."""
 
 _REASONS: Final[dict[Status, Reason]] = {
     Status.ERROR: "model_error",
@@ -93,7 +93,7 @@ class ModelClient:
         self._probers: dict[str, asyncio.Task[None]] = {}
 
     async def start(self) -> None:
-        """Begin to connect, in the background; until then every request is refused as ``model_unavailable``."""
+        """Begin to connect, in the background; until then requests are refused as ``model_unavailable``."""
         self._keeper = asyncio.create_task(self._keep_connected(), name="model-connection")
 
     async def stop(self) -> None:
@@ -173,9 +173,14 @@ class ModelClient:
         return found
 
     def _changed(self, agent: str, old: State, new: State) -> None:
-        logger.warning("model breaker of %s: %s -> %s", agent, old, new)
+        news = State.CLOSED in (old, new)  # failing probes are none: they come every few seconds
+        logger.log(
+            logging.WARNING if news else logging.DEBUG, "model breaker of %s: %s -> %s", agent, old, new
+        )
         if old is State.CLOSED:
-            self._probers[agent] = asyncio.create_task(self._probe_until_well(agent), name=f"model-probe-{agent}")
+            self._probers[agent] = asyncio.create_task(
+                self._probe_until_well(agent), name=f"model-probe-{agent}"
+            )
         self._on_breaker(agent, old, new)
 
     async def _probe_until_well(self, agent: str) -> None:
@@ -236,9 +241,7 @@ class ModelClient:
         self._models = {}
 
 
-def _request(
-    connection: Connection, lane: Lane, model: ModelInfo, rows: Sequence[Row]
-) -> tuple[int, bytes]:
+def _request(connection: Connection, lane: Lane, model: ModelInfo, rows: Sequence[Row]) -> tuple[int, bytes]:
     id_ = connection.next_id()
     try:
         return id_, encode_request(id_, lane, model.agent, model.features, rows)

@@ -1,4 +1,4 @@
-"""One connection of a client: requests in flight, answers matched by id, and a deadline that holds whatever comes."""
+"""One connection of a client: requests in flight, answers matched by id, a deadline that always holds."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What a model server shows of itself: `/metrics` for Prometheus and `/health`, from a thread of its own.
 
-A thread, so that both answer while a model computes, and `/health` can say that it has been doing so for too long.
+A thread, so that both answer while a model computes, and `/health` can say that it does so for too long.
 """
 
 from __future__ import annotations
@@ -33,17 +33,32 @@ class ServerMetrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self._requests = Counter(
-            "pointsman_model_requests", "Requests answered.", ["agent", "lane", "status"], registry=self.registry
+            "pointsman_model_requests",
+            "Requests answered.",
+            ["agent", "lane", "status"],
+            registry=self.registry,
         )
-        self._rows = Counter("pointsman_model_rows", "Rows scored.", ["agent", "lane"], registry=self.registry)
+        self._rows = Counter(
+            "pointsman_model_rows", "Rows scored.", ["agent", "lane"], registry=self.registry
+        )
         self._seconds = Histogram(
-            "pointsman_model_seconds", "Scoring of one batch.", ["agent"], buckets=_SECONDS, registry=self.registry
+            "pointsman_model_seconds",
+            "Scoring of one batch.",
+            ["agent"],
+            buckets=_SECONDS,
+            registry=self.registry,
         )
         self._loaded = Gauge(
-            "pointsman_model_loaded", "1 for every model in memory.", ["agent", "version"], registry=self.registry
+            "pointsman_model_loaded",
+            "1 for every model in memory.",
+            ["agent", "version"],
+            registry=self.registry,
         )
         self._broken = Gauge(
-            "pointsman_model_broken", "1 for every model that could not be loaded.", ["agent"], registry=self.registry
+            "pointsman_model_broken",
+            "1 for every model that could not be loaded.",
+            ["agent"],
+            registry=self.registry,
         )
 
     def loaded(self, models: Sequence[ModelInfo], broken: Mapping[str, str]) -> None:

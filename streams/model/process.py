@@ -1,4 +1,4 @@
-"""`ModelProcess`: the model server as a child: started again after a crash, killed when it hangs, gone with its parent."""
+"""`ModelProcess`: the model server as a child: restarted after a crash, killed if it hangs, gone with us."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ logger = logging.getLogger(__name__)
 
 SERVER: Final = "pointsman.streams.model.server"
 STRIKES: Final = 5
-"""Greetings in a row that must fail before a server counts as hung: one alone may be this process's own pause."""
+"""Greetings in a row that must fail until a server counts as hung: one alone may be our own pause."""
+KNOCK_S: Final = 0.1
+"""Between two attempts to greet a server that loads its models, which takes a second or more."""
 SETTLED_S: Final = 30.0
 """A server that lived so long did not fail at its start: the next restart is quick again."""
 GRACE_S: Final = 5.0
@@ -33,8 +35,8 @@ class ModelProcess:
     """One model server on a Unix socket in a private folder (mode 0700).
 
     ``agents`` are folders of further agents; ``hang_s`` how long a server may be silent before it is killed,
-    ``startup_s`` how long it may take to load its models; ``restart_s`` the first and the longest pause before a
-    restart, doubling from one to the other. ``on_restart`` is called at each restart. Use it from one event loop.
+    ``startup_s`` how long it may take to load its models; ``restart_s`` the first and the longest pause before
+    a restart, doubling from one to the other. ``on_restart`` is called at each restart. For one event loop.
     """
 
     def __init__(
@@ -59,8 +61,8 @@ class ModelProcess:
             *("--log", log, "--log-level", log_level, "--parent", str(os.getpid())),
             *(("--agents", *map(str, agents)) if agents else ()),
         ]
-        self._round_s = hang_s / STRIKES
-        self._startup_strikes = max(STRIKES, round(startup_s / self._round_s))
+        self._round_s = hang_s / STRIKES / 2  # one half waits, the other listens
+        self._startup_s = startup_s
         self._restart_s = restart_s
         self._on_restart = on_restart
         self._environment = environment
@@ -70,6 +72,8 @@ class ModelProcess:
         self._supervisor: asyncio.Task[None] | None = None
         self.restarts = 0
         """How often the server had to be started again."""
+        self.up = False
+        """Whether the running server has said hello."""
 
     @property
     def address(self) -> str:
@@ -86,7 +90,7 @@ class ModelProcess:
         return self._process.pid if running and self._process is not None else None
 
     async def start(self) -> None:
-        """Start the server and its supervision. Does not wait until models are loaded: `ModelClient.ready` does.
+        """Start the server and its supervision. Does not wait for the models: `ModelClient.ready` does.
 
         Raises OSError where no process can be started at all.
         """
@@ -138,32 +142,42 @@ class ModelProcess:
                 logger.error("no model process can be started: %s", error)
 
     async def _watch(self) -> int | None:
-        """Wait for the server's end, or bring it about when it hangs; its exit code, None when there is no server."""
+        """Wait for the server's end, or bring it about when it hangs. Its exit code; None without a server."""
         process = self._process
         if process is None or process.returncode is not None:
             return None
-        exit_ = asyncio.create_task(process.wait())
-        strikes, allowed = 0, self._startup_strikes
+        end, hang = asyncio.create_task(process.wait()), asyncio.create_task(self._hangs())
         try:
-            while not (await asyncio.wait({exit_}, timeout=self._round_s))[0]:
-                if await self._greets():
-                    strikes, allowed = 0, STRIKES
-                    continue
-                strikes += 1
-                if strikes >= allowed:
-                    logger.error("the model process %d hangs: it is killed", process.pid)
-                    process.kill()
-            return await exit_
+            await asyncio.wait({end, hang}, return_when=asyncio.FIRST_COMPLETED)
+            if not end.done():
+                hang.result()
+                logger.error("the model process %d hangs: it is killed", process.pid)
+                process.kill()
+            return await end
         finally:
-            exit_.cancel()
+            self.up = False
+            end.cancel()
+            hang.cancel()
 
-    async def _greets(self) -> bool:
-        """Whether the server accepts a connection and says hello; a failure takes up its whole round."""
-        began = time.monotonic()
+    async def _hangs(self) -> None:
+        """Return when the server does not come up in time, or has come up and is silent for too long."""
         try:
-            connection, _ = await connect(Address.parse(self.address), self._round_s)
+            async with asyncio.timeout(self._startup_s):
+                while not await self._greets(self._startup_s):
+                    await asyncio.sleep(KNOCK_S)
+        except TimeoutError:
+            return
+        self.up = True
+        strikes = 0
+        while strikes < STRIKES:
+            await asyncio.sleep(self._round_s)
+            strikes = 0 if await self._greets(self._round_s) else strikes + 1
+
+    async def _greets(self, within_s: float) -> bool:
+        """Whether the server accepts a connection and says hello."""
+        try:
+            connection, _ = await connect(Address.parse(self.address), within_s)
         except (OSError, ProtocolError):
-            await asyncio.sleep(max(0.0, self._round_s - (time.monotonic() - began)))
             return False
         connection.close()
         return True

@@ -3,7 +3,7 @@
     frame     u32 length of the body, body
     body      u8 kind, then
       HELLO     JSON of `Hello`: the server's first frame on every connection
-      REQUEST   u8 lane, u16 length of the agent's name, u32 rows, u32 columns, u64 id, name, rows x columns f64
+      REQUEST   u8 lane, u16 length of agent's name, u32 rows, u32 columns, u64 id, name, rows x columns f64
       RESPONSE  u8 status, u32 count, u64 id, count f64 when the status is OK, else a text in UTF-8
 
 All numbers are little endian; a matrix lies row after row.
@@ -152,7 +152,9 @@ def decode_hello(body: bytes) -> Hello:
         msg = f"the server's hello cannot be read: {error}"
         raise ProtocolError(msg) from error
     if hello.protocol != VERSION:
-        msg = f"the server speaks protocol {hello.protocol}, this client {VERSION}; update the older of the two"
+        msg = (
+            f"the server speaks protocol {hello.protocol}, this client {VERSION}; update the older of the two"
+        )
         raise ProtocolError(msg)
     return hello
 
@@ -166,7 +168,9 @@ def pack_rows(rows: Sequence[Row], columns: int) -> bytes:
         return b"".join(starmap(Layout(f"<{columns}d").pack, rows))
     except (LayoutError, TypeError, OverflowError) as error:
         wrong = {len(row) for row in rows} - {columns}
-        msg = f"rows of {sorted(wrong)} columns, not {columns}" if wrong else f"a feature is no float: {error}"
+        msg = (
+            f"rows of {sorted(wrong)} columns, not {columns}" if wrong else f"a feature is no float: {error}"
+        )
         raise ValueError(msg) from error
 
 

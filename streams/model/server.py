@@ -34,7 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     configure(Settings(log=options.log, log_level=options.log_level), "model")
     if options.parent:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is for the parent, which drains first
+        signal.signal(
+            signal.SIGINT, signal.SIG_IGN
+        )  # the terminal's Ctrl-C is for the parent, which drains first
         _die_with(options.parent)
     for variable in THREAD_VARIABLES:  # before numpy is imported: it reads them once
         os.environ[variable] = str(options.threads)
@@ -47,14 +49,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="pointsman.streams.model.server", description="Scores batches of features.")
+    parser = argparse.ArgumentParser(
+        prog="pointsman.streams.model.server", description="Scores batches of features."
+    )
     parser.add_argument("--listen", required=True, help="unix:/path or tcp://host:port")
     parser.add_argument("--agents", nargs="*", default=[], type=Path, help="folders of further agents")
     parser.add_argument("--loader", default="", help="module:function that loads models in another way")
     parser.add_argument("--threads", type=int, default=1, help="threads of the linear algebra; default 1")
     parser.add_argument("--metrics-host", default="127.0.0.1")
     parser.add_argument("--metrics-port", type=int, default=0, help="port of /metrics and /health; 0: none")
-    parser.add_argument("--parent", type=int, default=0, help="process to end with; it holds standard input open")
+    parser.add_argument(
+        "--parent", type=int, default=0, help="process to end with; it holds standard input open"
+    )
     parser.add_argument("--log", default="text", choices=("text", "json"))
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     return parser.parse_args(arguments)
@@ -101,7 +107,9 @@ async def _until_stopped(pulse: Pulse, *, end_with_input: bool) -> None:
     stopped = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stopped.set)
     if end_with_input:
-        loop.add_reader(sys.stdin.fileno(), stopped.set)  # nothing is ever written to it: readable means closed
+        loop.add_reader(
+            sys.stdin.fileno(), stopped.set
+        )  # nothing is ever written to it: readable means closed
     else:
         loop.add_signal_handler(signal.SIGINT, stopped.set)
     while not stopped.is_set():

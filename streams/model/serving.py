@@ -82,7 +82,9 @@ class ModelServer:
         self._metrics.answered(agent, request.lane, status, request.rows, time.perf_counter() - began)
         if status is Status.OK:
             return encode_scores(request.id, body)
-        logger.warning("request %d for %s: %s", request.id, request.agent[:100], body.decode(errors="replace"))
+        logger.warning(
+            "request %d for %s: %s", request.id, request.agent[:100], body.decode(errors="replace")
+        )
         return encode_failure(request.id, status, body.decode(errors="replace"))
 
     def _score(self, request: Request) -> tuple[Status, bytes]:

@@ -37,8 +37,8 @@ async def write(connection: Connection, given: Sequence[Feedback], result: Write
 
 def personal(event: Feedback) -> bytes:
     """What a person could be known by, unit aside: JSON with ``sender`` and the free texts by kind."""
-    texts = {kind: value for kind, value in kinds(event).items() if kind in FREE_TEXT}
-    return msgspec.json.encode({"sender": event.sender, **texts})
+    texts = {kind: f.clean(str(value)) for kind, value in kinds(event).items() if kind in FREE_TEXT}
+    return msgspec.json.encode({"sender": f.clean(event.sender), **texts})
 
 
 def kind_rows(event: Feedback, committed: bytes) -> list[bytes]:

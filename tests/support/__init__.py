@@ -1,0 +1,1 @@
+"""What tests of several folders share: servers, and values with defaults."""

@@ -15,7 +15,7 @@ from typing import Protocol, Self
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from infra.dev import real_parts
+from pointsman.infra.dev import real_parts
 from pointsman.streams.embedded.process import Ending, SupervisedProcess
 
 START_TIMEOUT_S = 90.0  # three seconds on an idle machine; CI shares its cores
@@ -45,7 +45,8 @@ PROPERTIES = {
     # waits that make sense for a fleet, not for one test
     "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "1000",
-    # after a SIGKILL the controller lets the node in again once its old session has ended: nine seconds by default
+    # after a SIGKILL the controller lets the node in again once its old session has ended: nine seconds by
+    # default
     "broker.session.timeout.ms": "3000",
     "broker.heartbeat.interval.ms": "500",
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
@@ -216,9 +217,10 @@ def create_topic(bootstrap: str, name: str, partitions: int, config: Mapping[str
 def console_consumer(
     bootstrap: str, topic: str, *, count: int, timeout_s: float = 30, properties: Sequence[str] = ()
 ) -> list[str]:
-    """What the Java console consumer prints of a topic from its beginning, `read_committed`: at most `count` lines.
+    """What the Java console consumer prints of a topic, `read_committed`, from its beginning.
 
-    It gives up after `timeout_s` without a message. `properties` such as `print.key=true` or `print.headers=true`.
+    At most `count` lines; it gives up after `timeout_s` without a message. `properties` are the console's own, such
+    as `print.key=true`.
     """
     arguments = ["--bootstrap-server", bootstrap, "--topic", topic, "--from-beginning"]
     arguments += ["--isolation-level", "read_committed", "--max-messages", str(count)]

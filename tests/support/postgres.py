@@ -1,4 +1,4 @@
-"""Real PostgreSQL for tests: a server of our own from the system's programs (else the wheel's), or one that runs already."""
+"""Real PostgreSQL for tests: a server from the system's programs, or else from the wheel's."""
 
 import uuid
 from collections.abc import Iterator, Mapping
@@ -9,12 +9,12 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from infra.dev import real_parts
+from pointsman.infra.dev import real_parts
 from pointsman.streams.embedded.postgres import EmbeddedPostgres
 
 
 class PostgresServer(EmbeddedPostgres):
-    """One PostgreSQL of our own: the newest of the system's, else the one in the wheel; temporary unless `data_dir`."""
+    """One PostgreSQL of our own: the system's newest, else the wheel's; temporary unless `data_dir`."""
 
     def __init__(self, data_dir: Path | None = None, *, settings: Mapping[str, str] | None = None) -> None:
         super().__init__(data_dir, programs=system_programs(), settings=settings)
@@ -24,13 +24,13 @@ def system_programs() -> Path | None:
     """The folder of the system's PostgreSQL server, or None when the wheel's has to do."""
     try:
         return real_parts.postgres_bin()
-    except real_parts.MissingPart:
+    except real_parts.MissingPartError:
         return None
 
 
 @contextmanager
 def fresh_database(server_dsn: str, *, template: str = "template0") -> Iterator[str]:
-    """The connection string of a new data base, made from `template` and dropped afterwards, with who is still in it."""
+    """A new data base made from `template`, by its connection string; dropped afterwards, in use or not."""
     name = f"test_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(server_dsn, autocommit=True) as server:
         server.execute(

@@ -1,6 +1,5 @@
 """What a process listens on, read from /proc, so that no tool has to be installed for it."""
 
-import os
 import socket
 import struct
 from pathlib import Path
@@ -21,12 +20,12 @@ def listening(pid: int) -> list[str]:
 
 
 def _sockets_of(pid: int) -> set[str]:
-    links = (os.readlink(each) for each in Path(f"/proc/{pid}/fd").iterdir())
+    links = (str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir())
     return {link[len("socket:[") : -1] for link in links if link.startswith("socket:[")}
 
 
 def _address(text: str, family: int) -> str:
-    """'0100007F:1F90' -> '127.0.0.1:8080': the kernel prints addresses as words in the machine's own byte order."""
+    """'0100007F:1F90' -> '127.0.0.1:8080': the kernel prints words in the machine's byte order."""
     host, _, port = text.partition(":")
     words = [int(host[start : start + 8], 16) for start in range(0, len(host), 8)]
     return f"{socket.inet_ntop(family, struct.pack(f'={len(words)}I', *words))}:{int(port, 16)}"

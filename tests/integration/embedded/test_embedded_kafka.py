@@ -1,4 +1,4 @@
-"""The embedded Kafka does what the pipeline asks of a broker, and its limits are the ones that are written down."""
+"""The embedded Kafka does what the pipeline asks of a broker, and its limits are the ones stated."""
 
 from collections.abc import AsyncIterator
 
@@ -8,8 +8,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from pointsman.streams.embedded import EmbeddedKafka
-from tests.support.sockets import listening
 from pointsman.streams.embedded.kafka import PARTITIONS_OF_A_NEW_TOPIC, RETAINED_BYTES_A_PARTITION
+from tests.support.sockets import listening
 
 MESSAGE_BYTES = 900_000  # just under the usual limit of a request
 
@@ -81,7 +81,7 @@ async def test_readers_that_assign_themselves_share_a_groups_offsets_and_metadat
 
 
 async def test_topics_have_the_partitions_asked_for_and_new_ones_the_stated_number(
-    embedded: EmbeddedKafka, producer: aiokafka.AIOKafkaProducer
+    producer: aiokafka.AIOKafkaProducer,
 ) -> None:
     assert await producer.partitions_for("six") == set(range(6))
     assert await producer.partitions_for("never-seen") == set(range(PARTITIONS_OF_A_NEW_TOPIC))
@@ -122,7 +122,7 @@ def test_it_listens_on_loopback_only(embedded: EmbeddedKafka) -> None:
 
 
 async def test_two_at_once_do_not_see_each_others_messages(
-    embedded: EmbeddedKafka, producer: aiokafka.AIOKafkaProducer
+    producer: aiokafka.AIOKafkaProducer,
 ) -> None:
     async with EmbeddedKafka() as other:
         await producer.send_and_wait("six", b"v", partition=0)

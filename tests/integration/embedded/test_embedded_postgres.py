@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import psycopg
@@ -11,8 +12,10 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from pointsman.streams.embedded import EmbeddedPostgres, EmbeddedServerError, postgres_files
-from tests.support.sockets import listening
 from pointsman.streams.embedded.owner import may_enter, unprivileged_owner
+from tests.support.sockets import listening
+
+NOBODY = 65534  # the number of `nobody`, by convention of the Linux kernel's overflow user
 
 
 @pytest.fixture
@@ -128,7 +131,7 @@ def test_the_socket_fits_when_the_temporary_folder_has_a_long_name(
 ) -> None:
     deep = tmp_path / ("d" * 90)
     deep.mkdir()
-    monkeypatch.setattr(postgres_files.tempfile, "tempdir", str(deep))
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
     with EmbeddedPostgres() as server:
         folder = str(conninfo_to_dict(server.dsn)["host"])
         assert not folder.startswith(str(deep))
@@ -139,7 +142,7 @@ def test_the_socket_fits_when_the_temporary_folder_has_a_long_name(
 class TestAsRoot:
     def test_it_runs_as_an_unprivileged_user(self) -> None:
         with EmbeddedPostgres() as server:
-            assert Path(f"/proc/{server.pid}").stat().st_uid == 65534
+            assert Path(f"/proc/{server.pid}").stat().st_uid == NOBODY
 
     def test_programs_and_data_in_a_folder_for_root_alone_are_no_obstacle(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -166,7 +169,7 @@ class TestAsRoot:
         )
         python, environment = python_for_anybody()
         done = subprocess.run(
-            [python, "-c", program], user=65534, group=65534, extra_groups=[], cwd="/", env=environment,
+            [python, "-c", program], user=NOBODY, group=NOBODY, extra_groups=[], cwd="/", env=environment,
             capture_output=True, text=True, check=False, timeout=120,
         )  # fmt: skip
         assert done.stdout == "(1,)\n", done.stderr

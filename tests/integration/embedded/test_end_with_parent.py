@@ -1,4 +1,4 @@
-"""However the process that started the servers ends, nothing of theirs is left: processes, sockets, folders."""
+"""However the process that started the servers ends, nothing of theirs is left: no process, no folder."""
 
 import json
 import os
@@ -103,7 +103,12 @@ def test_a_forked_sibling_that_holds_the_pipe_does_not_keep_it_alive(tmp_path: P
 
 
 def test_a_process_that_ignores_the_request_is_killed_after_the_grace(tmp_path: Path) -> None:
-    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('on', flush=True); time.sleep(1000)"
+    stubborn = (
+        "import signal\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "print('on', flush=True)\n"
+        "while True: signal.pause()\n"
+    )
     log = tmp_path / "log"
     process = SupervisedProcess([sys.executable, "-c", stubborn], log=log, ending=Ending(grace_s=0.2))
     process.wait_until(lambda: b"on" in log.read_bytes(), timeout_s=30, what="it")

@@ -1,15 +1,15 @@
 """The real parts themselves: what the fixtures promise to every other test."""
 
 import os
-import signal
 from pathlib import Path
 
 import aiokafka
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from tests.support.kafka import Kafka, KafkaServer, console_consumer, console_producer
-from tests.support.postgres import PostgresServer
+from tests.support.postgres import PostgresServer, fresh_database
 
 
 def test_a_java_client_reads_what_a_java_client_wrote(kafka: Kafka, topic_prefix: str) -> None:
@@ -23,11 +23,13 @@ def test_a_java_client_reads_what_a_java_client_wrote(kafka: Kafka, topic_prefix
 
 async def test_a_transaction_commits_on_the_real_broker(kafka: Kafka, topic_prefix: str) -> None:
     topic = kafka.create_topic(f"{topic_prefix}transaction", partitions=1)
-    async with aiokafka.AIOKafkaProducer(
-        bootstrap_servers=kafka.bootstrap, transactional_id=f"{topic_prefix}writer"
-    ) as producer:
-        async with producer.transaction():
-            await producer.send_and_wait(topic, b"kept")
+    async with (
+        aiokafka.AIOKafkaProducer(
+            bootstrap_servers=kafka.bootstrap, transactional_id=f"{topic_prefix}writer"
+        ) as producer,
+        producer.transaction(),
+    ):
+        await producer.send_and_wait(topic, b"kept")
     assert console_consumer(kafka.bootstrap, topic, count=1) == ["kept"]
 
 
@@ -51,8 +53,6 @@ def test_each_test_gets_an_empty_database(database: str) -> None:
 
 
 def test_a_database_is_dropped_with_a_connection_still_open(postgres: str) -> None:
-    from tests.support.postgres import fresh_database
-
     with fresh_database(postgres) as dsn:
         connection = psycopg.connect(dsn)
     with pytest.raises(psycopg.OperationalError):
@@ -70,8 +70,7 @@ def test_the_servers_run_under_an_unprivileged_user(postgres: str) -> None:
 
 def test_a_stopped_server_leaves_nothing_behind() -> None:
     server = PostgresServer().start()
-    pid, folder = server.pid, Path(psycopg.conninfo.conninfo_to_dict(server.dsn)["host"])
+    pid, folder = server.pid, Path(str(conninfo_to_dict(server.dsn)["host"]))
     server.stop()
     assert not Path(f"/proc/{pid}").exists()
     assert not folder.exists()
-    assert signal.SIGCHLD  # reaped: no zombie keeps the number

@@ -66,7 +66,9 @@ class Peer:
 
 def first_column(request: Request) -> bytes:
     """The answer that a good server gives."""
-    return b"".join(bytes(request.data[at : at + 8]) for at in range(0, len(request.data), 8 * request.columns))
+    return b"".join(
+        bytes(request.data[at : at + 8]) for at in range(0, len(request.data), 8 * request.columns)
+    )
 
 
 @contextlib.contextmanager

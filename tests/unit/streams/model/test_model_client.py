@@ -154,7 +154,9 @@ async def test_a_silent_server_costs_one_deadline_then_nothing() -> None:
         assert len(requests) == 1
 
 
-@pytest.mark.parametrize("part", [b"\x10", struct.pack("<IB", 22, 3) + b"half"], ids=["half head", "half frame"])
+@pytest.mark.parametrize(
+    "part", [b"\x10", struct.pack("<IB", 22, 3) + b"half"], ids=["half head", "half frame"]
+)
 async def test_half_a_frame_is_a_timeout(part: bytes) -> None:
     async with connected(sends(part)) as client:
         assert await reason_of(client) == "model_timeout"
@@ -240,7 +242,9 @@ async def test_a_lost_connection_fails_what_is_in_flight_at_once_and_leaves_the_
             await peer.request()
 
     async with connected(hang_up, deadline_ms=HANG_S * 1000) as client:
-        found = await asyncio.gather(*(client.score("plain", [ROW]) for _ in range(5)), return_exceptions=True)
+        found = await asyncio.gather(
+            *(client.score("plain", [ROW]) for _ in range(5)), return_exceptions=True
+        )
         assert [getattr(failure, "reason", None) for failure in found] == ["model_unavailable"] * 5
         assert client.breaker("plain") is State.CLOSED
 
@@ -329,7 +333,13 @@ async def test_shadows_are_refused_when_enough_are_in_flight_and_never_open_the_
             *(client.score_shadow("plain", [ROW]) for _ in range(5)), return_exceptions=True
         )
         reasons = [getattr(failure, "reason", None) for failure in found]
-        assert sorted(map(str, reasons)) == ["busy", "busy", "model_timeout", "model_timeout", "model_timeout"]
+        assert sorted(map(str, reasons)) == [
+            "busy",
+            "busy",
+            "model_timeout",
+            "model_timeout",
+            "model_timeout",
+        ]
         assert client.breaker("plain") is State.CLOSED
         with pytest.raises(ModelFailure, match="model_timeout"):  # the places are free again
             await client.score_shadow("plain", [ROW])

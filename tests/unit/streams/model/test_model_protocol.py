@@ -40,7 +40,9 @@ def body_of(data: bytes) -> bytes:
 
 
 @given(st.lists(st.binary(min_size=1, max_size=300), max_size=8), st.data())
-def test_frames_come_out_as_they_went_in_however_the_stream_is_cut(bodies: list[bytes], data: st.DataObject) -> None:
+def test_frames_come_out_as_they_went_in_however_the_stream_is_cut(
+    bodies: list[bytes], data: st.DataObject
+) -> None:
     stream = b"".join(frame(body) for body in bodies)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=12)))
     reader, found = FrameReader(), []
@@ -89,7 +91,9 @@ def test_failures_round_trip() -> None:
         ([(1.0, 10**400)], "no float"),
     ],
 )
-def test_rows_that_are_no_matrix_are_refused_with_the_reason(rows: list[tuple[float, ...]], names: str) -> None:
+def test_rows_that_are_no_matrix_are_refused_with_the_reason(
+    rows: list[tuple[float, ...]], names: str
+) -> None:
     with pytest.raises(ValueError, match=names):
         encode_request(1, Lane.SERVED, "a", 2, rows)
 
@@ -123,12 +127,16 @@ def test_a_response_with_a_wrong_count_is_damaged() -> None:
         decode_response(body)
 
 
-@pytest.mark.parametrize("text", ["unix:/run/m.sock", "tcp://127.0.0.1:9000", "tcp://[::1]:9000", "tcp://models:1"])
+@pytest.mark.parametrize(
+    "text", ["unix:/run/m.sock", "tcp://127.0.0.1:9000", "tcp://[::1]:9000", "tcp://models:1"]
+)
 def test_addresses_are_read_and_shown_alike(text: str) -> None:
     assert str(Address.parse(text)) == text
 
 
-@pytest.mark.parametrize("text", ["", "unix:", "tcp://host", "tcp://:1", "http://a:1", "tcp://a:x", "tcp://a:99999"])
+@pytest.mark.parametrize(
+    "text", ["", "unix:", "tcp://host", "tcp://:1", "http://a:1", "tcp://a:x", "tcp://a:99999"]
+)
 def test_anything_else_is_no_address(text: str) -> None:
     with pytest.raises(InvalidSetting, match="model_url"):
         Address.parse(text)

@@ -1,0 +1,80 @@
+# Everything that a person does here is one of these words; `make` alone lists them.
+# Options: PYTHON=/path/to/python, ARGS="for the program behind the word".
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+PY := .venv/bin/python
+RUN := .venv/.installed-run
+DEV := .venv/.installed-dev
+export PYTHON
+
+.PHONY: help
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(RUN): pyproject.toml infra/dev/environment.sh
+	@echo "making the environment in .venv (a minute the first time)"
+	@infra/dev/environment.sh run
+	@touch $@
+
+$(DEV): $(RUN)
+	@infra/dev/environment.sh dev
+	@touch $@
+
+.PHONY: env
+env: $(DEV)  ## .venv with Pointsman and the tools for working on it
+
+.PHONY: demo
+demo: $(RUN)  ## a git history through the whole pipeline: GIT=/path/to/repo or COMMITS=file.jsonl.gz
+	@.venv/bin/pointsman demo $(if $(GIT),--git "$(GIT)") $(if $(COMMITS),--commits "$(COMMITS)") $(ARGS)
+
+.PHONY: real-parts
+real-parts: $(RUN)  ## set up real Kafka (jars, Java) and PostgreSQL for the tests
+	@$(PY) infra/dev/real_parts.py
+
+# Where a real part cannot be had, its tests are skipped and say why at the end; under CI=true they fail.
+.PHONY: try-real-parts
+try-real-parts: $(RUN)
+	-@$(PY) infra/dev/real_parts.py
+
+.PHONY: test
+test: $(DEV) try-real-parts  ## all tests, against real Kafka and PostgreSQL
+	@$(PY) -m pytest $(ARGS)
+
+.PHONY: unit
+unit: $(DEV)  ## the tests that need no server
+	@$(PY) -m pytest tests/unit $(ARGS)
+
+.PHONY: integration
+integration: $(DEV) try-real-parts  ## the tests that need real Kafka and PostgreSQL
+	@$(PY) -m pytest tests/integration $(ARGS)
+
+.PHONY: check
+check: $(DEV)  ## lint, format, types and unit tests, in under a minute
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+	@$(PY) -m pytest -q tests/unit
+
+.PHONY: format
+format: $(DEV)  ## let ruff lay out the code and mend what it can
+	@$(PY) -m ruff format .
+	@$(PY) -m ruff check --fix .
+
+.PHONY: bench
+bench: $(DEV) real-parts  ## measure against the bare loop on the same broker
+	@$(PY) benchmarks/run.py $(ARGS)
+
+.PHONY: train
+train: $(RUN)  ## train documentation-keeper's model: COMMITS=file.jsonl.gz
+	@.venv/bin/pointsman train documentation-keeper $(if $(COMMITS),--commits "$(COMMITS)") $(ARGS)
+
+.PHONY: contracts
+contracts: $(RUN)  ## write the JSON Schemas and the AsyncAPI document into docs/contracts
+	@$(PY) -m pointsman.schemas.export docs/contracts
+
+.PHONY: clean
+clean:  ## remove the environment and everything else that was made here
+	@rm -rf .venv .links .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

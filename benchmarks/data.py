@@ -1,0 +1,33 @@
+"""Requests for measurements: real commits, as documentation-keeper is asked about them."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from itertools import cycle, islice
+from pathlib import Path
+
+import msgspec
+
+from pointsman.models.agents.documentation_keeper import history
+
+
+def requests(count: int, commits: Path | None) -> Iterator[tuple[bytes, bytes]]:
+    """Key and value of ``count`` requests; where the history has fewer commits it is repeated under new ids."""
+    source = history.read_commits(commits) if commits else history.read_git(_repository())
+    inputs = [
+        msgspec.json.encode(commit.request)
+        for commit in islice(source, min(count, 50_000))
+        if commit.in_domain
+    ]
+    if not inputs:
+        msg = "the history has no commit that touches source; name another with --commits"
+        raise SystemExit(msg)
+    for number, value in zip(range(count), cycle(inputs), strict=False):
+        key = b"%032x" % (number * 0x9E3779B97F4A7C15F39CC0605CEDC835 % 2**128)
+        yield key, b'{"id":"%s","agent":"documentation-keeper","input":%s}' % (key, value)
+
+
+def _repository() -> Path:
+    top = subprocess.run(["git", "rev-parse", "--show-toplevel"], check=True, capture_output=True, text=True)
+    return Path(top.stdout.strip())

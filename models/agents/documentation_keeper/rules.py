@@ -1,0 +1,119 @@
+"""The rules of documentation-keeper: a scorecard of thirteen conditions, each worth a few points."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import exp, log1p
+from typing import Final, NamedTuple
+
+from pointsman.models.agents.documentation_keeper.features import NAMES
+from pointsman.models.agents.documentation_keeper.measure import NEEDED, NOT_NEEDED, THRESHOLD
+from pointsman.models.confidence import judge, rounded
+from pointsman.models.decider import Row
+from pointsman.schemas.outcome import Answer
+
+VERSION: Final = "1"
+
+
+class Condition(NamedTuple):
+    """Worth ``points`` where ``feature`` is above ``above`` (or, with ``below``, not above it)."""
+
+    feature: str
+    above: float
+    points: int
+    says: str
+    below: bool = False
+
+
+CONDITIONS: Final = (
+    Condition("public_new", log1p(0.5), 1, "public files added"),
+    Condition("source_added", log1p(19.5), 1, "20 or more lines of source added"),
+    Condition("directories", log1p(2.5), 1, "3 or more directories"),
+    Condition("example_files", log1p(0.5), 3, "sample programs changed"),
+    Condition("config_files", log1p(0.5), 3, "configuration or packaging changed"),
+    Condition("test_added", log1p(49.5), 2, "50 or more lines of tests added"),
+    Condition("subject_feature", 0.5, 2, "subject speaks of something new"),
+    Condition("subject_setting", 0.5, 2, "subject speaks of a setting"),
+    Condition("subject_change", 0.5, 1, "subject speaks of a rename, removal or replacement"),
+    Condition("subject_fix", 0.5, -2, "subject speaks of a fix"),
+    Condition("subject_upkeep", 0.5, -1, "subject speaks of upkeep"),
+    Condition("public_files", log1p(0.5), -3, "no public source", below=True),
+    Condition("depth", 3.5, -2, "source lies deep in the tree"),
+)
+"""Points are fifths of a log odd, from a logistic regression over the older 70 % of the training histories with
+one constant for each repository (so that no condition stands for a repository), rounded; what was
+worth nothing was left out. ``depth`` is a judgement instead: inner parts have few readers."""
+
+SLOPE: Final = 0.2
+INTERCEPT: Final = -1.5
+"""Points to log odds of `NEEDED`; see `train`, which prints the line fitted on the calibration part."""
+
+_REASONS_MAX: Final = 3
+_PLACES: Final = {condition.feature: NAMES.index(condition.feature) for condition in CONDITIONS}
+
+
+class Rules:
+    """Pure and fast: the conditions that hold select an answer that was made before."""
+
+    name = "rules"
+    version = VERSION
+
+    def __init__(self) -> None:
+        self._answers: dict[int, Answer] = {}  # at most one for each set of conditions: 8,192
+        self._tests = [
+            (1 << i, _PLACES[condition.feature], condition.above, condition.below)
+            for i, condition in enumerate(CONDITIONS)
+        ]
+
+    def decide(self, rows: Sequence[Row]) -> list[Answer]:
+        """One answer a row, in order."""
+        answers = self._answers
+        out = []
+        for row in rows:
+            holds = 0
+            for bit, place, above, below in self._tests:
+                if (row[place] > above) is not below:
+                    holds |= bit
+            answer = answers.get(holds)
+            if answer is None:
+                answer = answers[holds] = _answer(holds)
+            out.append(answer)
+        return out
+
+    def explain(self, row: Row) -> Mapping[str, float]:
+        """Feature name to the log odds that its condition adds, largest first; conditions that fail add nothing."""
+        effects = {
+            condition.feature: round(condition.points * SLOPE, 6)
+            for condition in CONDITIONS
+            if (row[_PLACES[condition.feature]] > condition.above) is not condition.below
+        }
+        return dict(sorted(effects.items(), key=lambda item: -abs(item[1])))
+
+
+def points(rows: Sequence[Row]) -> list[int]:
+    """The sum of points of each row: what `train` fits its line to."""
+    return [
+        sum(c.points for c in CONDITIONS if (row[_PLACES[c.feature]] > c.above) is not c.below) for row in rows
+    ]
+
+
+def _answer(holds: int) -> Answer:
+    held = [condition for i, condition in enumerate(CONDITIONS) if holds >> i & 1]
+    score = rounded(1 / (1 + exp(-(SLOPE * sum(c.points for c in held) + INTERCEPT))))
+    needed, confidence = judge(score, THRESHOLD)
+    return Answer(
+        decider=f"rules@{VERSION}",
+        prediction=NEEDED if needed else NOT_NEEDED,
+        score=score,
+        confidence=confidence,
+        reason=_reason(held, needed=needed),
+    )
+
+
+def _reason(held: Sequence[Condition], *, needed: bool) -> str:
+    """The weightiest conditions that speak for the answer."""
+    sign = 1 if needed else -1
+    speaking = sorted((c for c in held if c.points * sign > 0), key=lambda c: -abs(c.points))
+    if speaking:
+        return "; ".join(condition.says for condition in speaking[:_REASONS_MAX])
+    return "a change of usual kind and size" if needed else "nothing that usually needs documentation"

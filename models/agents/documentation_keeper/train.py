@@ -1,0 +1,331 @@
+"""The training recipe: commits in, a calibrated model with its card out. Same data, same model bytes.
+
+In each repository the oldest 55 % of the decisions train, the next 15 % calibrate and choose, the newest
+30 % test. A landing unit shares one label, so one that spans a border is taken out of the later part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from pointsman.models import artifact, evaluate
+from pointsman.models.agents.documentation_keeper import features, rules
+from pointsman.models.agents.documentation_keeper.history import Commit, HistoryError, read_commits
+from pointsman.models.agents.documentation_keeper.measure import COSTS, NEEDED, PREDICTIONS, THRESHOLD
+from pointsman.models.artifact import Calibration, Candidate, Card
+from pointsman.models.decider import Row
+
+AGENT_NAME: Final = "documentation-keeper"
+TRAIN_UNTIL: Final = 0.55
+CALIBRATE_UNTIL: Final = 0.70
+CLASS_MIN: Final = 20
+"""Of each class, in each part: below this neither calibration nor the figures mean anything."""
+GAIN_MIN: Final = 0.01
+"""A dearer estimator must lower the log loss by this share: the model process shares two cores with the lane."""
+SMOOTHING: Final = 20
+"""Commits added to each class of a repository before it is weighted, so that three positives do not count like three hundred."""
+BATCH: Final = 500
+PROBES: Final = 24
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Progress = Callable[[str], None]
+
+
+class Dataset(NamedTuple):
+    """Decisions in time order within each repository."""
+
+    rows: list[Row]
+    matrix: Floats
+    truth: Bools
+    repository: npt.NDArray[np.str_]
+    part: npt.NDArray[np.int8]
+    """0 trains, 1 calibrates, 2 tests, -1 is left out at a border."""
+    since: datetime
+    until: datetime
+
+
+class _Fitted(NamedTuple):
+    name: str
+    estimator: Any
+    calibration: Calibration
+    scores: Floats
+    log_loss: float
+    microseconds: float
+
+
+def train(
+    commits: Path,
+    out: Path,
+    *,
+    version_name: str | None = None,
+    now: datetime | None = None,
+    seed: int = 0,
+    progress: Progress = lambda _: None,
+) -> Card:
+    """Read ``commits`` (JSON Lines, gzip or not), write ``out/card.json`` and ``out/model.skops``; the card.
+
+    ``version_name`` defaults to the year and month of ``now`` (default: the wall clock) and 1. Raises
+    `HistoryError` where the file cannot be read or holds too little.
+    """
+    now = now or datetime.now(UTC)
+    progress("reading commits")
+    data = dataset(read_commits(commits))
+    progress(f"{len(data.rows)} decisions of {len(set(data.repository.tolist()))} repositories")
+    fitted = _fit_all(data, seed, progress)
+    chosen = choose(fitted)
+    progress(f"chosen: {chosen.name}")
+    card = _card(data, commits, fitted, chosen, version_name or f"{now:%Y}.{now.month}.1", now)
+    return artifact.save(out, card, chosen.estimator)
+
+
+def dataset(commits: Sequence[Commit] | Any) -> Dataset:
+    """Those in the domain, as features and truth, with their part. Raises `HistoryError` if there are too few."""
+    used = [commit for commit in commits if commit.in_domain]
+    if not used:
+        msg = "no commit touches source: nothing to learn from"
+        raise HistoryError(msg)
+    rows = features.features([commit.request for commit in used])
+    truth = np.array([commit.truth == NEEDED for commit in used])
+    part = _parts(used)
+    for number, what in enumerate(("training", "calibration", "test")):
+        fewest = min(int(truth[part == number].sum()), int((~truth[part == number]).sum()))
+        if fewest < CLASS_MIN:
+            msg = f"the {what} part has {fewest} decisions of its rarer class, it needs {CLASS_MIN}: read more commits"
+            raise HistoryError(msg)
+    times = [commit.committed_at for commit in used]
+    repository = np.array([commit.repository for commit in used])
+    return Dataset(rows, np.array(rows), truth, repository, part, min(times), max(times))
+
+
+def _parts(used: Sequence[Commit]) -> npt.NDArray[np.int8]:
+    """By time within each repository; a landing unit belongs to the part in which it begins."""
+    places: dict[str, list[int]] = {}
+    for i, commit in enumerate(used):
+        places.setdefault(commit.repository, []).append(i)
+    part = np.full(len(used), -1, dtype=np.int8)
+    for mine in places.values():
+        begun: dict[str, int] = {}
+        for order, i in enumerate(mine):
+            share = order / len(mine)
+            number = 0 if share < TRAIN_UNTIL else 1 if share < CALIBRATE_UNTIL else 2
+            if begun.setdefault(used[i].land, number) == number:
+                part[i] = number
+    return part
+
+
+def _weights(data: Dataset, mask: Bools) -> Floats:
+    """Repositories count by the root of their size, and classes half way towards equal shares in each.
+
+    Unweighted, the largest repository decides, and whatever identifies a repository (its folder depth)
+    is learned in place of what the change is like.
+    """
+    weights = np.zeros(len(data.truth))
+    share = float(data.truth[mask].mean())
+    for name in np.unique(data.repository[mask]):
+        mine = mask & (data.repository == name)
+        n = int(mine.sum())
+        for positive, target in ((True, share), (False, 1 - share)):
+            of_class = mine & (data.truth == positive)
+            own_share = (int(of_class.sum()) + SMOOTHING) / (n + 2 * SMOOTHING)
+            weights[of_class] = n**-0.5 * (target / own_share) ** 0.5
+    return np.asarray(weights[mask] / weights[mask].mean())
+
+
+def _estimators(seed: int) -> list[tuple[str, Any]]:
+    """What is compared, cheapest to ask first."""
+    from sklearn.ensemble import HistGradientBoostingClassifier  # noqa: PLC0415
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
+    from sklearn.pipeline import make_pipeline  # noqa: PLC0415
+    from sklearn.preprocessing import StandardScaler  # noqa: PLC0415
+
+    def boosted(trees: int, leaves: int, rate: float) -> Any:
+        return HistGradientBoostingClassifier(
+            max_iter=trees,
+            max_leaf_nodes=leaves,
+            learning_rate=rate,
+            min_samples_leaf=100,
+            l2_regularization=5.0,
+            early_stopping=False,
+            random_state=seed,
+        )
+
+    return [
+        ("logistic regression", make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500))),
+        ("gradient boosting, 60 trees of 8 leaves", boosted(60, 8, 0.1)),
+        ("gradient boosting, 40 trees of 24 leaves", boosted(40, 24, 0.15)),
+        ("gradient boosting, 200 trees of 16 leaves", boosted(200, 16, 0.06)),
+    ]
+
+
+def _fit_all(data: Dataset, seed: int, progress: Progress) -> list[_Fitted]:
+    from threadpoolctl import threadpool_limits  # noqa: PLC0415
+
+    fitted = []
+    with threadpool_limits(limits=1):  # sums in one order: the same bytes on any number of cores
+        for name, estimator in _estimators(seed):
+            progress(f"fitting {name}")
+            fitted.append(_fit(name, estimator, data))
+    return fitted
+
+
+def _fit(name: str, estimator: Any, data: Dataset) -> _Fitted:
+    mask = data.part == 0
+    weights = _weights(data, mask)
+    keyword = f"{estimator.steps[-1][0]}__sample_weight" if hasattr(estimator, "steps") else "sample_weight"
+    estimator.fit(data.matrix[mask], data.truth[mask], **{keyword: weights})
+    raw = estimator.predict_proba(data.matrix)[:, 1]
+    later = data.part == 1
+    calibration = fit_calibration(raw[later], data.truth[later])
+    scores = np.round(artifact.calibrated(raw, calibration), 6)
+    loss = log_loss(data.truth[later], scores[later])
+    return _Fitted(name, estimator, calibration, scores, loss, _microseconds(estimator, data.matrix))
+
+
+def fit_calibration(raw: Floats, truth: Bools) -> Calibration:
+    """Platt's line through the log odds, by Newton's method (two parameters, so it settles in a few steps)."""
+    clipped = np.clip(raw, 1e-9, 1 - 1e-9)
+    design = np.column_stack([np.log(clipped / (1 - clipped)), np.ones(len(raw))])
+    line = np.array([1.0, 0.0])
+    for _ in range(50):
+        p = 1 / (1 + np.exp(-(design @ line)))
+        gradient = design.T @ (truth - p) - 1e-6 * line
+        hessian = (design * (p * (1 - p))[:, None]).T @ design + 1e-6 * np.eye(2)
+        step = np.linalg.solve(hessian, gradient)
+        line = line + np.clip(step, -1, 1)
+        if float(np.abs(step).max()) < 1e-10:  # noqa: PLR2004  far below the six decimals kept
+            break
+    return Calibration(round(float(line[0]), 8), round(float(line[1]), 8))
+
+
+def log_loss(truth: Bools, scores: Floats) -> float:
+    """Mean negative log likelihood."""
+    p = np.clip(scores, 1e-6, 1 - 1e-6)
+    return float(-np.mean(np.where(truth, np.log(p), np.log(1 - p))))
+
+
+def _microseconds(estimator: Any, matrix: Floats) -> float:
+    """Best of ten batches, a row's share."""
+    batch = np.ascontiguousarray(matrix[:BATCH])
+    best = float("inf")
+    for _ in range(10):
+        start = perf_counter()
+        estimator.predict_proba(batch)
+        best = min(best, perf_counter() - start)
+    return best / len(batch) * 1e6
+
+
+def choose(fitted: Sequence[_Fitted]) -> _Fitted:
+    """The first, unless a dearer one is better by more than `GAIN_MIN`; so on through the list."""
+    best = fitted[0]
+    for other in fitted[1:]:
+        if other.log_loss < best.log_loss * (1 - GAIN_MIN):
+            best = other
+    return best
+
+
+def _card(
+    data: Dataset, commits: Path, fitted: Sequence[_Fitted], chosen: _Fitted, name: str, now: datetime
+) -> Card:
+    later = data.part == 1
+    slim(chosen.estimator)
+    return Card(
+        agent=AGENT_NAME,
+        version=name,
+        trained_at=now,
+        estimator=chosen.name,
+        data=_training_data(data, commits),
+        feature_names=features.NAMES,
+        feature_version=features.VERSION,
+        medians=tuple(np.median(data.matrix[data.part == 0], axis=0).round(6).tolist()),
+        predictions=PREDICTIONS,
+        threshold=THRESHOLD,
+        costs=COSTS,
+        calibration=chosen.calibration,
+        metrics=held_out(data, chosen.scores),
+        candidates=[
+            Candidate(
+                name=one.name,
+                log_loss=round(one.log_loss, 5),
+                balanced_accuracy=round(
+                    evaluate.balanced_accuracy(data.truth[later], one.scores[later] >= THRESHOLD).value, 4
+                ),
+                microseconds_per_row=round(one.microseconds, 2),
+                chosen=one is chosen,
+            )
+            for one in fitted
+        ],
+        probes=_probes(data, chosen),
+        libraries={package: version(package) for package in ("scikit-learn", "numpy", "skops")},
+        notes=_notes(data),
+    )
+
+
+def slim(estimator: Any) -> None:
+    """Drop what only fitting needs: smaller files, and no random generator in them."""
+    if hasattr(estimator, "_feature_subsample_rng"):
+        estimator._feature_subsample_rng = None  # noqa: SLF001  scikit-learn offers no other way
+
+
+def _training_data(data: Dataset, commits: Path) -> artifact.TrainingData:
+    with commits.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return artifact.TrainingData(
+        file=commits.name,
+        sha256=digest,
+        rows=int((data.part >= 0).sum()),
+        since=data.since,
+        until=data.until,
+        trained_on=int((data.part == 0).sum()),
+        calibrated_on=int((data.part == 1).sum()),
+        tested_on=int((data.part == 2).sum()),  # noqa: PLR2004  the third part
+    )
+
+
+def _probes(data: Dataset, chosen: _Fitted) -> list[artifact.Probe]:
+    """Rows over the whole range of scores."""
+    order = np.argsort(chosen.scores, kind="stable")
+    places = order[np.linspace(0, len(order) - 1, PROBES).astype(int)]
+    return [artifact.Probe(data.rows[i], float(chosen.scores[i])) for i in places.tolist()]
+
+
+def held_out(data: Dataset, scores: Floats) -> artifact.HeldOut:
+    """Both arms, and the two answers that look at nothing, on the newest decisions."""
+    test = data.part == 2  # noqa: PLR2004  the third part
+    truth, groups = data.truth[test], data.repository[test]
+    answers = rules.Rules().decide([data.rows[i] for i in np.flatnonzero(test).tolist()])
+    by_rules = np.array([answer.prediction == NEEDED for answer in answers])
+    by_model = scores[test] >= THRESHOLD
+    share = np.full(len(truth), float(data.truth[data.part == 0].mean()))
+
+    def quality(said: Bools, scored: Floats) -> evaluate.Quality:
+        return evaluate.quality(truth, said, scored, COSTS, groups)
+
+    return artifact.HeldOut(
+        rules=quality(by_rules, np.array([answer.score for answer in answers])),
+        ml=quality(by_model, scores[test]),
+        ml_minus_rules=evaluate.paired_difference(truth, by_rules, by_model, COSTS),
+        always=quality(np.ones(len(truth), bool), share),
+        never=quality(np.zeros(len(truth), bool), share),
+    )
+
+
+def _notes(data: Dataset) -> list[str]:
+    later = data.part == 1
+    rules_raw = np.array(rules.points([data.rows[i] for i in np.flatnonzero(later).tolist()]), dtype=np.float64)
+    line = fit_calibration(1 / (1 + np.exp(-rules_raw)), data.truth[later])
+    return [
+        "Label: the landing unit (pull request, merge) of the commit touches a README or the docs.",
+        f"Left out at part borders, because their landing unit began in an older part: {int((data.part < 0).sum())}.",
+        f"Rules: line fitted on the calibration part {line.slope:.3f} a point, {line.intercept:.3f} at none; "
+        f"in use {rules.SLOPE} and {rules.INTERCEPT}.",
+    ]
