@@ -134,7 +134,7 @@ class Scorer:
 
     def probabilities(self, matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """P(positive) of each row of ``matrix`` (n, features), not rounded."""
-        if matrix.ndim != 2 or matrix.shape[1] != len(self._card.feature_names):  # noqa: PLR2004
+        if matrix.ndim != 2 or matrix.shape[1] != len(self._card.feature_names):
             msg = f"expected shape (n, {len(self._card.feature_names)}), not {matrix.shape}"
             raise ValueError(msg)
         if not len(matrix):
@@ -179,7 +179,9 @@ def load_scorer(folder: Path) -> Scorer:
     estimator = _estimator(file, _verified(file, card.model_sha256), card)
     features = getattr(estimator, "n_features_in_", None)
     if features != len(card.feature_names):
-        raise ModelArtifactError(file, f"expects {features} features, its card names {len(card.feature_names)}")
+        raise ModelArtifactError(
+            file, f"expects {features} features, its card names {len(card.feature_names)}"
+        )
     scorer = Scorer(estimator, card)
     _check_probes(file, scorer, card)
     return scorer
@@ -199,7 +201,7 @@ def _verified(file: Path, sha256: str) -> bytes:
 
 
 def _estimator(file: Path, data: bytes, card: Card) -> Any:
-    import skops.io  # noqa: PLC0415  heavy: see the module's docstring
+    import skops.io  # noqa: PLC0415
 
     _check_version(file, card)
     try:
@@ -221,7 +223,9 @@ def _check_version(file: Path, card: Card) -> None:
 
     saved = card.libraries.get("scikit-learn", "")
     if saved.partition(".")[0] != sklearn.__version__.partition(".")[0]:
-        problem = f"was saved by scikit-learn {saved or '(not said)'}, here is {sklearn.__version__}: train again"
+        problem = (
+            f"was saved by scikit-learn {saved or '(not said)'}, here is {sklearn.__version__}: train again"
+        )
         raise ModelArtifactError(file, problem)
 
 
@@ -232,7 +236,9 @@ def _check_probes(file: Path, scorer: Scorer, card: Card) -> None:
     try:
         found = scorer.score(np.array([probe.row for probe in card.probes], dtype=np.float64))
     except Exception as error:
-        raise ModelArtifactError(file, f"does not score its probes ({_libraries_text(card)}): {error}") from error
+        raise ModelArtifactError(
+            file, f"does not score its probes ({_libraries_text(card)}): {error}"
+        ) from error
     if not np.all(np.abs(found - expected) <= PROBE_TOLERANCE):  # also where NaN
         worst = float(np.max(np.abs(found - expected)))
         problem = f"scores its probes otherwise, by up to {worst:.6f} ({_libraries_text(card)}): train again"

@@ -46,4 +46,7 @@ def _renumbered(node: Any, ids: dict[int, int], files: dict[str, str]) -> Any:
     if isinstance(out.get("file"), str):
         suffix = out["file"].rpartition(".")[2]
         out["file"] = files.setdefault(out["file"], f"{len(files) + 1}.{suffix}")
-    return {key: value if key in ("__id__", "file") else _renumbered(value, ids, files) for key, value in out.items()}
+    return {
+        key: value if key in ("__id__", "file") else _renumbered(value, ids, files)
+        for key, value in out.items()
+    }

@@ -40,4 +40,4 @@ def judge_all(
     """`judge` for an array; takes rounded scores."""
     for_it = probabilities * (1 - threshold)
     q = for_it / (for_it + (1 - probabilities) * threshold)
-    return probabilities >= threshold, np.round(np.maximum(q, 1 - q), DECIMALS)
+    return probabilities >= threshold, np.asarray(np.round(np.maximum(q, 1 - q), DECIMALS), dtype=np.float64)

@@ -40,7 +40,7 @@ def _declaration(agent: Agent) -> list[str]:
         (names, "feature_names is empty"),
         (len(set(names)) == len(names), "feature_names has a name twice"),
         (agent.feature_version, "feature_version is empty"),
-        (len(predictions) >= 2, "predictions must name at least two"),  # noqa: PLR2004
+        (len(predictions) >= 2, "predictions must name at least two"),
         (len(set(predictions)) == len(predictions), "predictions has a name twice"),
         (agent.examples, "examples is empty: nothing can be checked without"),
     ]
@@ -88,7 +88,9 @@ def _shape(agent: Agent, inputs: list[Any], rows: Any) -> list[str]:
     problems = []
     for i, row in enumerate(rows):
         if not isinstance(row, tuple) or len(row) != len(agent.feature_names):
-            problems.append(f"features of examples[{i}]: expected a tuple of {len(agent.feature_names)} numbers")
+            problems.append(
+                f"features of examples[{i}]: expected a tuple of {len(agent.feature_names)} numbers"
+            )
             continue
         for name, value in zip(agent.feature_names, row, strict=True):
             if type(value) is not float or not math.isfinite(value):
@@ -138,10 +140,13 @@ def _answer(agent: Agent, decider: Decider, answer: Answer) -> list[str]:
     if not isinstance(answer, Answer):
         return [f"is a {type(answer).__name__}, expected Answer"]
     facts = [
-        (answer.decider == decider_id(decider), f"decider is {answer.decider!r}, expected {decider_id(decider)!r}"),
+        (
+            answer.decider == decider_id(decider),
+            f"decider is {answer.decider!r}, expected {decider_id(decider)!r}",
+        ),
         (answer.prediction in agent.predictions, f"prediction {answer.prediction!r} is not in predictions"),
         (0 <= answer.score <= 1, f"score is {answer.score}, expected 0 to 1"),
-        (0.5 <= answer.confidence <= 1, f"confidence is {answer.confidence}, expected 0.5 to 1"),  # noqa: PLR2004
+        (0.5 <= answer.confidence <= 1, f"confidence is {answer.confidence}, expected 0.5 to 1"),
         (answer.score == round(answer.score, 6), f"score {answer.score} has more than 6 decimals"),
     ]
     problems = [problem for holds, problem in facts if not holds]
@@ -176,7 +181,10 @@ def _model(agent: Agent, rows: list[Row]) -> list[str]:
     facts = [
         (card.agent == agent.name, f"is of agent {card.agent!r}"),
         (card.feature_names == agent.feature_names, "was trained on other feature_names"),
-        (card.feature_version == agent.feature_version, f"was trained on feature_version {card.feature_version!r}"),
+        (
+            card.feature_version == agent.feature_version,
+            f"was trained on feature_version {card.feature_version!r}",
+        ),
         (card.predictions == agent.predictions, f"predicts {card.predictions}"),
     ]
     problems = [f"model: {problem}" for holds, problem in facts if not holds]

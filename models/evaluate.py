@@ -182,7 +182,9 @@ def quality(
         auc=auc(truth, scores),
         brier=brier(truth, scores),
         calibration=calibration(truth, scores),
-        macro_balanced_accuracy=mean_of([balanced_accuracy(truth[m], said[m]) for m in both]) if both else None,
+        macro_balanced_accuracy=mean_of([balanced_accuracy(truth[m], said[m]) for m in both])
+        if both
+        else None,
         macro_success=mean_of([success(truth[m], said[m], costs) for m in parts]) if parts else None,
     )
 

@@ -30,7 +30,10 @@ class BadModelOutput(PointsmanError):
 
 
 def answers_from_scores(
-    card: Card, predictions: Sequence[str], scores: npt.NDArray[np.float64] | Sequence[float], count: int | None = None
+    card: Card,
+    predictions: Sequence[str],
+    scores: npt.NDArray[np.float64] | Sequence[float],
+    count: int | None = None,
 ) -> list[Answer]:
     """One answer a score, in order; ``predictions`` has the positive one last.
 
@@ -81,7 +84,7 @@ class MlDecider:
     @classmethod
     def load(cls, folder: Path, predictions: Sequence[str]) -> MlDecider:
         """From an artifact's folder. Raises `ModelArtifactError`."""
-        from pointsman.models.artifact import load_card, load_scorer  # noqa: PLC0415  keeps imports light
+        from pointsman.models.artifact import load_card, load_scorer  # noqa: PLC0415
 
         return cls(load_card(folder), load_scorer(folder), predictions)
 
@@ -107,7 +110,10 @@ class MlDecider:
         for i, usual in enumerate(self.card.medians):
             grid[i + 1, i] = usual
         odds = [_log_odds(p) for p in self._scorer.probabilities(grid).tolist()]
-        effects = {name: round(odds[0] - without, 6) for name, without in zip(self.card.feature_names, odds[1:], strict=True)}
+        effects = {
+            name: round(odds[0] - without, 6)
+            for name, without in zip(self.card.feature_names, odds[1:], strict=True)
+        }
         return dict(sorted(effects.items(), key=lambda item: -abs(item[1])))
 
 

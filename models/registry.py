@@ -87,8 +87,8 @@ def _from_folder(folder: Path) -> ModuleType:
     module.__path__ = [str(folder)]
     if init.is_file():
         spec = importlib.util.spec_from_file_location(package, init, submodule_search_locations=[str(folder)])
-        assert spec is not None  # noqa: S101  a .py file always has a loader
-        assert spec.loader is not None  # noqa: S101
+        assert spec is not None
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[package] = module
         _run(partial(spec.loader.exec_module, module), str(init))

@@ -18,6 +18,8 @@ _AT = re.compile(r" - at `(?P<path>[^`]*)`$")
 _MISSING = re.compile(r"^Object missing required field `(?P<name>[^`]+)`")
 _STRINGS_OR_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[{]|[\]}]', re.DOTALL)
 
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
 _encoder = msgspec.json.Encoder()
 
 
@@ -27,9 +29,23 @@ def encode(message: msgspec.Struct) -> bytes:
 
 
 def too_deep(value: bytes, limit: int = DEPTH_MAX) -> bool:
-    """Whether arrays and objects nest deeper than ``limit``. Costs two counts for all usual messages."""
+    """Whether arrays and objects nest deeper than ``limit``. Costs two counts for all small messages.
+
+    A message with many brackets, as of a long list of files, is peeled: each pass takes the innermost pairs
+    away, and a flat one is gone after three. Strings are left out first, since brackets in them say nothing.
+    """
     if value.count(b"[") + value.count(b"{") <= limit:
         return False
+    if b"\\" not in value:  # no quote is escaped, so every second part lies outside of strings
+        brackets = b"".join(value.split(b'"')[::2]).translate(None, _NO_BRACKETS)
+        for _ in range(limit):
+            brackets = brackets.replace(b"{}", b"").replace(b"[]", b"")
+            if not brackets:
+                return False
+    return _depth_exceeds(value, limit)
+
+
+def _depth_exceeds(value: bytes, limit: int) -> bool:
     depth = 0
     for match in _STRINGS_OR_BRACKETS.finditer(value):
         first = value[match.start()]

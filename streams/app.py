@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import faust
 
 from pointsman.streams.settings import Settings
@@ -9,11 +11,13 @@ from pointsman.streams.settings import Settings
 
 def create_app(settings: Settings, servers: str, *, embedded: bool) -> faust.App:
     """A Faust app for the control plane; lanes run in it as services. Decision data never passes through it."""
+    datadir = Path(settings.data_dir) / "faust"
+    datadir.mkdir(parents=True, exist_ok=True)
     return faust.App(
         f"{settings.group}{'-' if settings.topic_prefix else ''}{settings.topic_prefix}-control",
         broker=[f"kafka://{server}" for server in servers.split(",")],
         store="memory://",
-        datadir=f"{settings.data_dir}/faust",
+        datadir=str(datadir),
         web_enabled=False,
         autodiscover=False,
         topic_partitions=settings.partitions,

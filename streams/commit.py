@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 BATCH_BYTES: Final = 900_000
 """Below the broker's default `message.max.bytes` (1,048,588) with room for batch and record headers."""
+RETRY_MS: Final = 10
+"""Wait before a request is sent again."""
 CLOSE_S: Final = 3.0
 """A producer in trouble gets so long to close politely; then its connections are cut."""
 
@@ -65,6 +67,8 @@ class Transactional:
             max_batch_size=BATCH_BYTES,
             linger_ms=0,
             acks="all",
+            # The broker answers "not yet" while it still ends the transaction before; the default waits 100 ms.
+            retry_backoff_ms=RETRY_MS,
         )
 
     async def open(self) -> Committed:

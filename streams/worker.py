@@ -129,8 +129,8 @@ async def _serve(
     worker: Worker, ops: Ops, stop: asyncio.Event, on_ready: Callable[[Worker, Ops], None], place: Place
 ) -> None:
     root: Service = worker.topology.app or _Root()
-    await root.start()
     try:
+        await root.start()
         for service in (ops, *worker.topology.services()):
             await root.add_runtime_dependency(service)
             worker.started.append(service)

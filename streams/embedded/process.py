@@ -48,7 +48,7 @@ class SupervisedProcess:
     started.
     """
 
-    def __init__(  # noqa: PLR0913 - what a process is made of, by keyword
+    def __init__(
         self,
         command: Sequence[str | Path],
         *,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -44,19 +44,24 @@ def load_artifacts(folders: Sequence[Path]) -> Loaded:
     """The models of the package's agents and of those in ``folders``. One that is broken stops no other."""
     from pointsman.models.registry import load_agents  # noqa: PLC0415 - other loaders need neither agents nor skops
 
+    agents = load_agents(folders).values()
+    return load_each({agent.name: agent.model for agent in agents if agent.model is not None})
+
+
+def load_each(folders: Mapping[str, Path]) -> Loaded:
+    """The models of agents by name, each from its artifact's folder."""
     loaded = Loaded()
-    for name, agent in load_agents(folders).items():
-        if agent.model is None:
-            continue
+    for name, folder in folders.items():
         try:
-            loaded.models[name] = _load(name, agent.model)
+            loaded.models[name] = load_artifact(name, folder)
         except Exception as error:  # noqa: BLE001 - an artifact may fail in any way, and the others must go on
             loaded.broken[name] = f"{type(error).__name__}: {error}"
             logger.error("the model of %s cannot be loaded: %s", name, loaded.broken[name], exc_info=True)
     return loaded
 
 
-def _load(name: str, folder: Path) -> Model:
+def load_artifact(name: str, folder: Path) -> Model:
+    """The model in an artifact's folder. Raises whatever is wrong with it; ValueError if it is another agent's."""
     from pointsman.models.artifact import load_card, load_scorer  # noqa: PLC0415
 
     card = load_card(folder)

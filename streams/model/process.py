@@ -35,7 +35,7 @@ class ModelProcess:
     """One model server on a Unix socket in a private folder (mode 0700).
 
     ``agents`` are folders of further agents; ``hang_s`` how long a server may be silent before it is killed,
-    ``startup_s`` how long it may take to load its models; ``restart_s`` the first and the longest pause before
+    ``startup_s`` how long it may take to load its models; ``restart_s`` the first and longest pause before
     a restart, doubling from one to the other. ``on_restart`` is called at each restart. For one event loop.
     """
 
@@ -142,7 +142,7 @@ class ModelProcess:
                 logger.error("no model process can be started: %s", error)
 
     async def _watch(self) -> int | None:
-        """Wait for the server's end, or bring it about when it hangs. Its exit code; None without a server."""
+        """Wait for the server's end, or end it when it hangs. Its exit code; None without a server."""
         process = self._process
         if process is None or process.returncode is not None:
             return None

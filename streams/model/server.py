@@ -1,7 +1,7 @@
-"""The model server: `python -m pointsman.streams.model.server --listen unix:/path|tcp://host:port --agents FOLDER...`.
+"""The model server: `python -m pointsman.streams.model.server --listen ADDRESS --agents FOLDER...`.
 
-The same program as a child of a worker and as a remote server. It has no authentication: listen on loopback, or
-where only workers can connect.
+ADDRESS is unix:/path or tcp://host:port: the same program is a worker's child and a remote server. It has no
+authentication: listen on loopback, or where only workers can connect.
 """
 
 from __future__ import annotations
@@ -67,8 +67,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _die_with(parent: int) -> None:
-    """Ask the kernel for SIGKILL at the parent's end: it reaches even a stopped process. Linux only; elsewhere
-    the end of standard input does it."""
+    """Ask the kernel for SIGKILL at the parent's end: it reaches even a stopped process.
+
+    Linux only; elsewhere the end of standard input does it.
+    """
     if not sys.platform.startswith("linux"):
         return
     libc = ctypes.CDLL(None, use_errno=True)
@@ -87,7 +89,7 @@ async def _serve(options: argparse.Namespace) -> None:
     loaded = find_loader(options.loader)(options.agents)
     warm_up(loaded)
     gc.collect()
-    gc.freeze()  # models and libraries stay: no collection need look at them again, in the middle of a request
+    gc.freeze()  # models and libraries stay: no collection looks at them again, in the middle of a request
     metrics, pulse = ServerMetrics(), Pulse()
     http = None
     if options.metrics_port:

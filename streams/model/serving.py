@@ -32,8 +32,8 @@ from pointsman.streams.model.protocol import (
 logger = logging.getLogger(__name__)
 
 PENDING_MAX: Final = 64
-"""Requests of one connection that wait here; while there are more, nothing is read from it. A client has a few
-in flight, so this many are a client that has gone wrong, and its memory must not become ours."""
+"""Requests of one connection that wait here; while there are more, nothing is read from it. A client has few
+in flight: this many are a client that has gone wrong, and its memory must not become ours."""
 UNREAD_BYTES_MAX: Final = 2 * FRAME_BYTES_MAX
 """Answers that a client does not read; above, it is hung up on."""
 TEXT_MAX: Final = 1_000

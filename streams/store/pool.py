@@ -21,6 +21,10 @@ _KEEPALIVE: Final = {
 }
 """Seconds. A server that vanished is noticed after 25 s instead of the two hours of most systems."""
 
+_RECONNECT_S: Final = 3.0
+"""The pool doubles its pause after each failed attempt; given up early, the next caller starts it afresh, so
+that a database that was away for an hour is found within seconds of its return."""
+
 
 def make_pool(dsn: str, size_max: int, wait_s: float) -> Pool:
     """A pool that is not open yet. ``wait_s``: how long to wait for a connection before giving up."""
@@ -33,8 +37,7 @@ def make_pool(dsn: str, size_max: int, wait_s: float) -> Pool:
         configure=_configure,
         kwargs={"application_name": "pointsman", "autocommit": True, **_KEEPALIVE},
         name="pointsman",
-        # While the database is away, one attempt a few seconds: not a storm when it comes back.
-        reconnect_timeout=float("inf"),
+        reconnect_timeout=_RECONNECT_S,
     )
 
 

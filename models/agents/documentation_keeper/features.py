@@ -55,7 +55,7 @@ def features(inputs: Sequence[CodeChange]) -> list[Row]:
     return [_row(change) for change in inputs]
 
 
-def _row(change: CodeChange) -> Row:
+def _row(change: CodeChange) -> Row:  # noqa: PLR0912
     # One flat loop with local integers: a helper call per file would double the time.
     path_class = paths.path_class
     source = test = config = example = other = 0
@@ -78,10 +78,10 @@ def _row(change: CodeChange) -> Row:
             minus = file.removed
             added += plus
             removed += minus
-            if plus + minus > largest:
+            if plus + minus > largest:  # noqa: PLR1730
                 largest = plus + minus
             levels = directory.count("/")
-            if levels < depth:
+            if levels < depth:  # noqa: PLR1730
                 depth = levels
             if is_public:
                 public += 1

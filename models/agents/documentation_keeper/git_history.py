@@ -63,8 +63,8 @@ def parse(tokens: Iterable[bytes]) -> Iterator[_Entry]:
     """Commits from the NUL-separated tokens of ``git log -z --raw --numstat`` in our format."""
     entry: _Entry | None = None
     stream = iter(tokens)
-    for token in stream:
-        token = token.lstrip(b"\n")  # noqa: PLW2901  git puts a line end between the header and the files
+    for raw in stream:
+        token = raw.lstrip(b"\n")
         if token == _MARK:
             if entry is not None:
                 yield entry
@@ -165,7 +165,7 @@ def _moment(seconds: int) -> datetime:
 
 def _has_commits(repository: Path) -> bool:
     try:
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             _command(repository, "rev-parse", "--verify", "--quiet", "HEAD^{commit}"),
             env=_environment(),
             capture_output=True,
@@ -182,7 +182,9 @@ def _has_commits(repository: Path) -> bool:
 
 def _landings(repository: Path) -> tuple[dict[bytes, bytes], dict[bytes, int]]:
     """Each commit's landing (the first main-line commit that reaches it), and the landings' times."""
-    main = [line.split(b" ") for line in _lines(repository, "log", "--first-parent", "--format=%H %ct", "HEAD")]
+    main = [
+        line.split(b" ") for line in _lines(repository, "log", "--first-parent", "--format=%H %ct", "HEAD")
+    ]
     parents = {}
     for line in _lines(repository, "rev-list", "--parents", "HEAD"):
         sha, *rest = line.split(b" ")
@@ -209,7 +211,14 @@ def _documented_landings(repository: Path, land: dict[bytes, bytes]) -> set[byte
 
 def _log(repository: Path, *options: str) -> Iterator[bytes]:
     form = "--format=%x00%x1e%x1d%x1e%x00" + "%x00".join(_FIELDS) + "%x00"
-    plain = ("--no-merges", "--date-order", "--no-color", "--no-ext-diff", "--no-textconv", "--no-show-signature")
+    plain = (
+        "--no-merges",
+        "--date-order",
+        "--no-color",
+        "--no-ext-diff",
+        "--no-textconv",
+        "--no-show-signature",
+    )
     return _tokens(_command(repository, "log", "-z", *plain, *options, form, "HEAD", "--"), b"\0")
 
 
@@ -220,10 +229,10 @@ def _lines(repository: Path, *arguments: str) -> Iterator[bytes]:
 def _tokens(command: Sequence[str], separator: bytes) -> Iterator[bytes]:
     """A command's output, cut at the separator, as it comes. Raises `HistoryError` if it fails."""
     with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(  # noqa: S603
+        process = subprocess.Popen(
             command, env=_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
         )
-        assert process.stdout is not None  # noqa: S101  a pipe was asked for
+        assert process.stdout is not None
         finished = False
         try:
             rest = b""

@@ -42,13 +42,13 @@ class PathClass(NamedTuple):
 
 
 _SOURCE_SUFFIXES: Final = frozenset(
-    "c cc cpp cxx h hh hpp py pyi pyx pxd go rs js jsx mjs cjs ts tsx java scala kt kts rb php swift cs m mm "
+    "c cc cpp cxx h hh hpp py pyi pyx pxd go rs js jsx mjs cjs ts tsx java scala kt kts rb php swift cs m mm "  # noqa: SIM905
     "sh bash zsh fish ps1 pl lua vue svelte html htm css scss sass less sql proto y l asm s ex exs erl clj".split()
 )
-_PROSE_SUFFIXES: Final = frozenset("md mdx rst adoc asciidoc markdown textile rdoc".split())
+_PROSE_SUFFIXES: Final = frozenset("md mdx rst adoc asciidoc markdown textile rdoc".split())  # noqa: SIM905
 _DOCS_SUFFIXES: Final = frozenset({"", "txt", "html", "htm", "ipynb", "inc", "tpl"})
 _CONFIG_SUFFIXES: Final = frozenset(
-    "toml yaml yml json json5 ini cfg conf properties xml gradle cmake env".split()
+    "toml yaml yml json json5 ini cfg conf properties xml gradle cmake env".split()  # noqa: SIM905
 )
 
 _DOCS_FOLDERS: Final = frozenset(
@@ -313,7 +313,7 @@ def _kind(folder: _Folder, name: str, stem: str, suffix: str) -> int:
     return _code_kind(names, name, suffix)
 
 
-def _documentation_kind(folder: _Folder, name: str, stem: str, suffix: str) -> int | None:
+def _documentation_kind(folder: _Folder, name: str, stem: str, suffix: str) -> int | None:  # noqa: PLR0911
     """One of the four documentation classes, or None."""
     prose = suffix in _PROSE_SUFFIXES or suffix in ("", "txt", "html")
     if name in _SUPPORT_NAMES or not _ASSISTANT_FOLDERS.isdisjoint(folder.names):

@@ -93,7 +93,8 @@ class Rules:
 def points(rows: Sequence[Row]) -> list[int]:
     """The sum of points of each row: what `train` fits its line to."""
     return [
-        sum(c.points for c in CONDITIONS if (row[_PLACES[c.feature]] > c.above) is not c.below) for row in rows
+        sum(c.points for c in CONDITIONS if (row[_PLACES[c.feature]] > c.above) is not c.below)
+        for row in rows
     ]
 
 

@@ -71,7 +71,7 @@ class _Watch:
 
     def _close(self, repository: str) -> Iterator[Signal]:
         """Those whose three days are over."""
-        assert self._now is not None  # noqa: S101  set by `see`
+        assert self._now is not None
         while self._open and self._open[0][0] + WINDOW < self._now:
             seen_at, old = self._open.popleft()
             for file in old.request.files:
@@ -90,13 +90,15 @@ class _Watch:
                 del self._touched[key]
 
     def _edits(self, commit: Commit) -> Iterator[Signal]:
-        assert self._now is not None  # noqa: S101  set by `see`
+        assert self._now is not None
         for file in commit.request.files:
             for path in {file.path, file.previous or file.path}:
                 for old in self._touched.get((commit.author, path), {}).values():
                     if old.land != commit.land and old.sha not in self._edited:
                         self._edited.add(old.sha)
-                        yield Signal(sha=old.sha, repository=old.repository, kind="edited", known_at=self._now)
+                        yield Signal(
+                            sha=old.sha, repository=old.repository, kind="edited", known_at=self._now
+                        )
 
     def _target(self, commit: Commit) -> str | None:
         if commit.reverts:
@@ -114,7 +116,7 @@ class _Watch:
             yield from (known for known in self._by_sha if known.startswith(sha) or sha.startswith(known))
 
     def _add(self, commit: Commit) -> None:
-        assert self._now is not None  # noqa: S101  set by `see`
+        assert self._now is not None
         self._open.append((self._now, commit))
         for file in commit.request.files:
             self._touched.setdefault((commit.author, file.path), OrderedDict())[commit.sha] = commit

@@ -9,7 +9,7 @@ from typing import Final
 MASK: Final = "_"
 
 _DOCUMENTATION_WORDS: Final = frozenset(
-    "doc docs docu document documents documented documenting documentation documentations undocumented docstring "
+    "doc docs docu document documents documented documenting documentation documentations undocumented docstring "  # noqa: SIM905
     "docstrings doctest doctests readme readmes changelog changelogs whatsnew newsfragment newsfragments towncrier "
     "rst md mdx adoc asciidoc markdown sphinx mkdocs docusaurus readthedocs rtd autodoc apidoc apidocs javadoc "
     "javadocs scaladoc godoc jsdoc rustdoc docblock tutorial tutorials guide guides userguide quickstart howto faq "
@@ -17,7 +17,9 @@ _DOCUMENTATION_WORDS: Final = frozenset(
     "rewording clarify clarifies translation translations translate translated example examples glossary blog "
     "authors contributors contributing credits license release_notes notes".split()
 )
-_EMOJI: Final = re.compile("[\N{MEMO}\N{PENCIL}\N{BOOKS}\N{OPEN BOOK}\N{GLOBE WITH MERIDIANS}\N{PAGE FACING UP}]\ufe0f?")
+_EMOJI: Final = re.compile(
+    "[\N{MEMO}\N{PENCIL}\N{BOOKS}\N{OPEN BOOK}\N{GLOBE WITH MERIDIANS}\N{PAGE FACING UP}]\ufe0f?"
+)
 _WORD: Final = re.compile(r"[A-Za-z]+")
 
 FIX: Final = 1

@@ -84,7 +84,7 @@ def train(
     fitted = _fit_all(data, seed, progress)
     chosen = choose(fitted)
     progress(f"chosen: {chosen.name}")
-    card = _card(data, commits, fitted, chosen, version_name or f"{now:%Y}.{now.month}.1", now)
+    card = _card(data, commits, fitted, chosen, name=version_name or f"{now:%Y}.{now.month}.1", now=now)
     return artifact.save(out, card, chosen.estimator)
 
 
@@ -168,7 +168,7 @@ def _estimators(seed: int) -> list[tuple[str, Any]]:
 
 
 def _fit_all(data: Dataset, seed: int, progress: Progress) -> list[_Fitted]:
-    from threadpoolctl import threadpool_limits  # noqa: PLC0415
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # noqa: PLC0415
 
     fitted = []
     with threadpool_limits(limits=1):  # sums in one order: the same bytes on any number of cores
@@ -202,7 +202,7 @@ def fit_calibration(raw: Floats, truth: Bools) -> Calibration:
         hessian = (design * (p * (1 - p))[:, None]).T @ design + 1e-6 * np.eye(2)
         step = np.linalg.solve(hessian, gradient)
         line = line + np.clip(step, -1, 1)
-        if float(np.abs(step).max()) < 1e-10:  # noqa: PLR2004  far below the six decimals kept
+        if float(np.abs(step).max()) < 1e-10:
             break
     return Calibration(round(float(line[0]), 8), round(float(line[1]), 8))
 
@@ -234,7 +234,7 @@ def choose(fitted: Sequence[_Fitted]) -> _Fitted:
 
 
 def _card(
-    data: Dataset, commits: Path, fitted: Sequence[_Fitted], chosen: _Fitted, name: str, now: datetime
+    data: Dataset, commits: Path, fitted: Sequence[_Fitted], chosen: _Fitted, *, name: str, now: datetime
 ) -> Card:
     later = data.part == 1
     slim(chosen.estimator)
@@ -273,7 +273,7 @@ def _card(
 def slim(estimator: Any) -> None:
     """Drop what only fitting needs: smaller files, and no random generator in them."""
     if hasattr(estimator, "_feature_subsample_rng"):
-        estimator._feature_subsample_rng = None  # noqa: SLF001  scikit-learn offers no other way
+        estimator._feature_subsample_rng = None  # noqa: SLF001
 
 
 def _training_data(data: Dataset, commits: Path) -> artifact.TrainingData:
@@ -287,7 +287,7 @@ def _training_data(data: Dataset, commits: Path) -> artifact.TrainingData:
         until=data.until,
         trained_on=int((data.part == 0).sum()),
         calibrated_on=int((data.part == 1).sum()),
-        tested_on=int((data.part == 2).sum()),  # noqa: PLR2004  the third part
+        tested_on=int((data.part == 2).sum()),
     )
 
 
@@ -300,7 +300,7 @@ def _probes(data: Dataset, chosen: _Fitted) -> list[artifact.Probe]:
 
 def held_out(data: Dataset, scores: Floats) -> artifact.HeldOut:
     """Both arms, and the two answers that look at nothing, on the newest decisions."""
-    test = data.part == 2  # noqa: PLR2004  the third part
+    test = data.part == 2
     truth, groups = data.truth[test], data.repository[test]
     answers = rules.Rules().decide([data.rows[i] for i in np.flatnonzero(test).tolist()])
     by_rules = np.array([answer.prediction == NEEDED for answer in answers])
@@ -321,11 +321,13 @@ def held_out(data: Dataset, scores: Floats) -> artifact.HeldOut:
 
 def _notes(data: Dataset) -> list[str]:
     later = data.part == 1
-    rules_raw = np.array(rules.points([data.rows[i] for i in np.flatnonzero(later).tolist()]), dtype=np.float64)
+    rules_raw = np.array(
+        rules.points([data.rows[i] for i in np.flatnonzero(later).tolist()]), dtype=np.float64
+    )
     line = fit_calibration(1 / (1 + np.exp(-rules_raw)), data.truth[later])
     return [
         "Label: the landing unit (pull request, merge) of the commit touches a README or the docs.",
         f"Left out at part borders, because their landing unit began in an older part: {int((data.part < 0).sum())}.",
-        f"Rules: line fitted on the calibration part {line.slope:.3f} a point, {line.intercept:.3f} at none; "
-        f"in use {rules.SLOPE} and {rules.INTERCEPT}.",
+        f"Rules: line fitted on the calibration part {line.slope:.3f} a point, {line.intercept:.3f} at none.",
+        f"Rules: line in use {rules.SLOPE} a point, {rules.INTERCEPT} at none.",
     ]

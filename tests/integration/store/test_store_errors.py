@@ -1,12 +1,14 @@
 """A database that is away, restarts or may not make roles: waiting mends it, and nothing is lost."""
 
 import asyncio
-import socket
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 from helpers import batch, count
+from psycopg.conninfo import conninfo_to_dict
 
 from pointsman.streams.embedded.postgres import EmbeddedPostgres
 from pointsman.streams.store import AuditStore, OffsetConflict, StoreUnavailable, WriteResult
@@ -15,30 +17,38 @@ from tests.support.outcomes import outcome
 from tests.support.postgres import PostgresServer
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that the user of the server can enter, which pytest's own is not for root."""
+    with tempfile.TemporaryDirectory(prefix="pointsman-store-") as path:
+        Path(path).chmod(0o755)
+        yield Path(path)
+
+
+async def start(server: PostgresServer, link: Path) -> None:
+    """Starts a server; its socket is found through the same link each time."""
+    await asyncio.to_thread(server.start)
+    link.unlink(missing_ok=True)
+    link.symlink_to(str(conninfo_to_dict(server.dsn)["host"]))
 
 
 async def test_a_store_opens_without_its_server_and_goes_on_once_it_runs_and_after_it_was_killed(
-    tmp_path: Path,
+    folder: Path,
 ) -> None:
-    port = free_port()
-    tmp_path.chmod(0o755)
-    server = PostgresServer(tmp_path / "data", settings={"listen_addresses": "127.0.0.1", "port": str(port)})
-    dsn = f"host=127.0.0.1 port={port} user=pointsman dbname=pointsman"
+    link = folder / "sockets"
+    server = PostgresServer(folder / "data")
+    dsn = f"host={link} user=pointsman dbname=pointsman"
     async with AuditStore(dsn, wait_s=1) as store:
         with pytest.raises(StoreUnavailable):
             await store.position("sink", "cluster-1", "t", 0)
-        await asyncio.to_thread(server.start)
         try:
+            await start(server, link)
             await migrate(dsn)
             assert await within(20, store) == 1
             await asyncio.to_thread(server.kill)
             with pytest.raises(StoreUnavailable):
                 await store.write(batch(1, 2, [outcome(1)]))
-            await asyncio.to_thread(server.start)
+            await start(server, link)
             assert await within(20, store) == 2
         finally:
             await asyncio.to_thread(server.stop)
@@ -81,7 +91,7 @@ async def test_a_bug_stays_what_it_is(store: AuditStore) -> None:
 
 
 @pytest.fixture
-def newest(tmp_path: Path) -> str:
+def newest() -> Iterator[str]:
     """A server of the wheel's own version, without any role but its first."""
     with EmbeddedPostgres() as server:
         yield server.dsn

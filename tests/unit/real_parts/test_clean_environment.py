@@ -21,5 +21,6 @@ def test_a_setting_is_not_seen() -> None:
 
 
 @given(st.integers())
-def test_nor_is_it_in_a_property_test(_number: int) -> None:
+def test_nor_is_it_in_a_property_test(number: int) -> None:
+    assert isinstance(number, int)
     assert "POINTSMAN_GROUP" not in os.environ

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pointsman.streams.model.loading import Loaded, Matrix, Model
+from pointsman.streams.model.loading import Loaded, Matrix, Model, load_each
 from pointsman.streams.model.protocol import ModelInfo
 
 FEATURES = 3
@@ -22,7 +22,7 @@ def _first(matrix: Matrix) -> Any:
 
 
 def _obey(matrix: Matrix) -> Any:
-    """Column 1 is a command: 0 answers column 0; 1 raises; 2 NaN; 3 too few; 4 dies; 5 hangs; 6 text; 7 out of range."""
+    """Column 1 commands: 0 column 0; 1 raise; 2 NaN; 3 too few; 4 die; 5 hang; 6 no numbers; 7 out of range."""
     command = int(matrix[0, 1])
     if command == 1:
         raise RuntimeError("the model is out of order")
@@ -46,6 +46,11 @@ def load(_folders: Sequence[Path]) -> Loaded:
         "obedient": Model(_info("obedient"), _obey),
     }
     return Loaded(models, {"broken": "ValueError: checksum"})
+
+
+def trained(folders: Sequence[Path]) -> Loaded:
+    """Real artifacts: each folder's name is its agent's."""
+    return load_each({folder.name: folder for folder in folders})
 
 
 def fail(_folders: Sequence[Path]) -> Loaded:

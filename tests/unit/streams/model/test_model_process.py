@@ -185,7 +185,7 @@ def test_the_same_on_uvloop() -> None:
 
 
 async def answer_while_busy(client: ModelClient) -> None:
-    """The loop stands still, far beyond the deadline, from when the request is out until the answer lies there."""
+    """The loop stands still from when the request is out until far beyond the deadline."""
     for _ in range(3):
         call = asyncio.create_task(client.score("plain", [ROW], deadline_ms=50))
         await asyncio.sleep(0)
