@@ -20,6 +20,10 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,62}\Z")
 T = TypeVar("T")
 
 
+class _Raised:
+    """In place of a result: the agent's code raised, which was noted."""
+
+
 def check(agent: Agent) -> list[str]:
     """Problems in plain words; empty if the agent conforms. Never raises for what the agent does."""
     problems = _declaration(agent)
@@ -68,7 +72,7 @@ def _features(agent: Agent, inputs: list[Any], problems: list[str]) -> list[Row]
     """The feature rows, or None where they are too broken to go on with."""
     before = [msgspec.json.encode(one) for one in inputs]
     rows = _tried(lambda: agent.features(copy.deepcopy(inputs)), "features", problems)
-    if rows is None:
+    if isinstance(rows, _Raised):
         return None
     shape = _shape(agent, inputs, rows)
     if shape:
@@ -111,7 +115,7 @@ def _batching(answer: Callable[[Sequence[int]], list[T]], expected: list[T], wha
     for problem, batches in ways.items():
         for batch in batches:
             found = _tried(lambda batch=batch: answer(batch), what, problems)  # type: ignore[misc]
-            if found is not None and found != [expected[i] for i in batch]:
+            if not isinstance(found, _Raised) and found != [expected[i] for i in batch]:
                 problems.append(f"{what} {problem}")
                 break
     return problems
@@ -124,14 +128,15 @@ def _decider(agent: Agent, decider: Decider, rows: list[Row], what: str) -> list
     if rows != kept:
         problems.append(f"{what} changes its rows")
         rows[:] = kept
-    if answers is None:
+    if isinstance(answers, _Raised):
         return problems
     if not isinstance(answers, list) or len(answers) != len(rows):
         return [*problems, f"{what} must return a list of {len(rows)} answers for {len(rows)} rows"]
     for i, answer in enumerate(answers):
         problems += [f"{what} on examples[{i}]: {problem}" for problem in _answer(agent, decider, answer)]
     problems += _batching(lambda some: decider.decide([rows[i] for i in some]), answers, what)
-    if decider.decide([]) != []:
+    empty = _tried(lambda: decider.decide([]), f"{what} on an empty batch", problems)
+    if not isinstance(empty, _Raised) and empty != []:
         problems.append(f"{what} must answer an empty batch with an empty list")
     return problems + _explanations(agent, decider, rows, what)
 
@@ -159,7 +164,7 @@ def _explanations(agent: Agent, decider: Decider, rows: list[Row], what: str) ->
     problems: list[str] = []
     for i, row in enumerate(rows):
         found = _tried(lambda row=row: dict(decider.explain(row)), f"{what}.explain", problems)  # type: ignore[misc]
-        if found is None:
+        if isinstance(found, _Raised):
             continue
         unknown = sorted(set(found) - set(agent.feature_names))
         if unknown:
@@ -193,7 +198,7 @@ def _model(agent: Agent, rows: list[Row]) -> list[str]:
     return _decider(agent, decider, rows, "model")
 
 
-def _tried(action: Callable[[], T], what: str, problems: list[str]) -> T | None:
+def _tried(action: Callable[[], T], what: str, problems: list[str]) -> T | _Raised:
     """What the agent's code gives; whatever it raises is a finding, reported once."""
     try:
         return action()
@@ -201,4 +206,4 @@ def _tried(action: Callable[[], T], what: str, problems: list[str]) -> T | None:
         problem = f"{what} raises {type(error).__name__}: {error}"
         if problem not in problems:
             problems.append(problem)
-        return None
+        return _Raised()

@@ -16,7 +16,8 @@ DEPTH_MAX: Final = 32
 
 _AT = re.compile(r" - at `(?P<path>[^`]*)`$")
 _MISSING = re.compile(r"^Object missing required field `(?P<name>[^`]+)`")
-_STRINGS_OR_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[{]|[\]}]', re.DOTALL)
+_STRINGS_OR_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
+"""A string without an end runs to the end: else each of its quotes would be tried again, in quadratic time."""
 
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
@@ -38,7 +39,7 @@ def too_deep(value: bytes, limit: int = DEPTH_MAX) -> bool:
         return False
     if b"\\" not in value:  # no quote is escaped, so every second part lies outside of strings
         brackets = b"".join(value.split(b'"')[::2]).translate(None, _NO_BRACKETS)
-        for _ in range(limit):
+        for _ in range(limit // 2):  # a pass may take two levels: ``[`` around ``{``
             brackets = brackets.replace(b"{}", b"").replace(b"[]", b"")
             if not brackets:
                 return False

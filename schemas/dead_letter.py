@@ -15,6 +15,7 @@ REASONS: Final = {
     "bad_key": "the record's key is neither the unit nor the request's id",
     "id_reused": "the id was used before, with other content",
     "feature_error": "the agent's feature function failed on this input",
+    "rules_error": "the agent's rules failed on this input",
     "too_large_outcome": "the outcome would be larger than a batch may be",
 }
 """Reason to what it means. A reason is never renamed: consumers match on it."""
@@ -26,3 +27,13 @@ HEADER_TOPIC: Final = "topic"
 HEADER_PARTITION: Final = "partition"
 HEADER_OFFSET: Final = "offset"
 HEADER_ATTEMPT: Final = "attempt"
+HEADERS: Final = {
+    HEADER_REASON: "why, one of the reasons",
+    HEADER_FIELD: "path of the field that is wrong; `value` or `key` where it is the whole of it",
+    HEADER_EXPECTED: "what should stand there, for people",
+    HEADER_TOPIC: "topic that the message lay in",
+    HEADER_PARTITION: "its partition, in decimal",
+    HEADER_OFFSET: "its offset, in decimal",
+    HEADER_ATTEMPT: "how often it was tried, in decimal, from 1",
+}
+"""Header to what it means; all are UTF-8 texts. Further headers are the message's own, as received."""

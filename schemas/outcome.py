@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 Source = Literal["ml", "deterministic"]
 Arm = Literal["candidate", "control"]
@@ -41,7 +41,8 @@ class FlagState(Struct, frozen=True, kw_only=True):
 
     name: str
     percentage: float
-    version: int
+    version: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+    """0: it was never set."""
 
 
 class Versions(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -57,8 +58,8 @@ class Place(Struct, frozen=True, kw_only=True):
     """Where the request lay: unique for each request of one cluster."""
 
     topic: str
-    partition: int
-    offset: int
+    partition: Annotated[int, Meta(ge=0, le=2**31 - 1)]
+    offset: Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 class Timings(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -83,7 +84,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     agent: str
     unit: str | None
     status: Status
-    revision: int
+    revision: Annotated[int, Meta(ge=0, le=1)]
     success: bool
     source: Source
     """What kind answered."""
@@ -108,7 +109,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     """Wall clock of the decision."""
     timings: Timings
     place: Place
-    content_hash: str
+    content_hash: Annotated[str, Meta(pattern="^[0-9a-f]{16}$")]
     """BLAKE2b-64 of the request's value, in hex: tells a repeated request from another with the same id."""
     schema_version: int = 1
 

@@ -37,5 +37,5 @@ class DecisionRequest(Struct, frozen=True, kw_only=True):
     input: Raw
     unit: Unit | None = None
     requested_at: EventTime | None = None
-    reply_to: Annotated[int, Meta(ge=0)] | None = None
+    reply_to: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
     schema_version: Annotated[int, Meta(ge=1)] = 1

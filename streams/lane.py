@@ -195,12 +195,15 @@ class Lane(Service):
         The consumer's position lies behind transaction markers, which therefore do not count.
         """
         for loop in list(self.loops.values()):
-            lag = loop.buffered
-            for tp in loop.partitions if loop.ready.is_set() else ():
+            lag, known = loop.buffered, loop.ready.is_set()
+            for tp in loop.partitions if known else ():
                 stable = self.consumer.last_stable_offset(tp)
+                known = known and stable is not None
                 if stable is not None:
                     lag += max(0, stable - await self.consumer.position(tp))
             self.lags[loop.number] = lag
+            if known and not lag:
+                loop.idle()
 
     def health(self) -> dict[str, object]:
         """State of the lane; ``healthy`` means progress, or nothing to do."""

@@ -111,6 +111,10 @@ class PartitionLoop:
         self._stopping = True
         self._wake.set()
 
+    def idle(self) -> None:
+        """There is nothing to do, which is as good as progress. To begin anew is not."""
+        self.last_progress = time.monotonic()
+
     @property
     def buffered(self) -> int:
         """Records that wait here."""
@@ -143,7 +147,6 @@ class PartitionLoop:
             self._drop()
             await self._source.begin(dict(committed.positions))
             self.failure = None
-            self.last_progress = time.monotonic()
             self.ready.set()
             while not self._stopping:
                 await self._wait()

@@ -34,7 +34,7 @@ class Deployment:
     kafka: str
     dsn: str
     cluster: str = ""
-    """Set for the embedded broker, which has no id of its own and forgets its offsets."""
+    """Kafka's id, under which positions are kept; the embedded broker, which forgets all, gets a new one."""
     embedded: bool = False
     """The broker is the embedded one."""
     own_database: bool = False
@@ -111,8 +111,9 @@ async def _servers(
     kafka = None if settings.kafka else EmbeddedKafka(topics=partitions(settings))
     database = None if settings.dsn else EmbeddedPostgres(postgres, settings=postgres_settings)
     started = [stack.enter_async_context(server) for server in (database, kafka) if server is not None]
-    for done in asyncio.as_completed(started):
-        await done
+    for result in await asyncio.gather(*started, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
     return Deployment(
         settings=settings,
         kafka=kafka.bootstrap if kafka else settings.kafka,
@@ -139,6 +140,7 @@ async def _prepare(deployment: Deployment) -> None:
         return
     admin = await topics.connect(deployment.kafka)
     try:
+        deployment.cluster = str((await admin.describe_cluster())["cluster_id"])
         await topics.create(admin, deployment.settings)
         await topics.check(admin, deployment.settings)
     finally:

@@ -55,11 +55,14 @@ async def ask(scorer: Scorer | None, runtime: Runtime, rows: list[Row], wanted: 
     began = time.perf_counter()
     try:
         scored = await scorer.score(runtime.agent.name, [rows[i] for i in wanted])
-        for place, answer in zip(wanted, runtime.ml_answers(scored.values), strict=True):
+        for place, answer in zip(wanted, runtime.ml_answers(scored.values, len(wanted)), strict=True):
             asked.answers[place] = answer
     except ModelFailure as failure:
         asked.failure = failure.reason
     except BadModelOutput:
         asked.failure = "model_bad_output"
+    except Exception:  # whatever the model's side does, the rules answer
+        logger.exception("asking the model failed", extra={"agent": runtime.agent.name, "requests": len(wanted)})
+        asked.failure = "model_error"
     asked.waited_ms = (time.perf_counter() - began) * 1000
     return asked

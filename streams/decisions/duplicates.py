@@ -14,7 +14,10 @@ def content_hash(value: bytes) -> str:
 
 
 class Answered:
-    """A bounded memory of ids in two generations: it keeps at least half of ``ids_max``, at most all.
+    """A bounded memory of ids in two generations.
+
+    It keeps at least the last half of ``ids_max`` that are not older than ``window_s``, and at most all of
+    ``ids_max`` and one batch, none much longer than two windows.
 
     An id is kept as its 64-bit hash (keyed anew in each process, so nobody can aim at a collision; by
     chance it happens once in 10^13 requests) and the content as 32 bits of its own: 150 bytes an id.
@@ -22,7 +25,7 @@ class Answered:
 
     def __init__(self, ids_max: int, window_s: float) -> None:
         self._half = max(1, ids_max // 2)
-        self._window_s = window_s / 2
+        self._window_s = window_s
         self._new: dict[int, int] = {}
         self._old: dict[int, int] = {}
         self._since = 0.0

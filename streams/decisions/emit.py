@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import msgspec
 
 from pointsman.models.decider import Row
 from pointsman.schemas.codec import encode
 from pointsman.schemas.control import Flag
+from pointsman.schemas.errors import InvalidMessage
 from pointsman.schemas.latency import bucket
 from pointsman.schemas.outcome import (
     Answer,
@@ -27,10 +28,13 @@ from pointsman.schemas.summary import ArmSummary
 from pointsman.streams.decisions.ask import Asked
 from pointsman.streams.decisions.runtime import Runtime
 from pointsman.streams.decisions.trace import carry
-from pointsman.streams.decisions.validate import Accepted
+from pointsman.streams.decisions.validate import Accepted, Rejected
 from pointsman.streams.output import Message
 
 _encode = msgspec.json.Encoder().encode
+
+OUTCOME_BYTES_MAX: Final = 850_000
+"""Fits a batch with its key and headers. The largest request leaves 50,000 bytes for what an agent says of it."""
 
 
 @dataclass(slots=True)
@@ -44,6 +48,8 @@ class Decided:
     """Outcomes that wait for a person and are not terminal."""
     unasked: list[int] = field(default_factory=list)
     """Places of the requests that the model may be asked for as a shadow."""
+    too_large: list[Rejected] = field(default_factory=list)
+    """Requests whose outcome no batch can hold."""
 
 
 @dataclass(slots=True)
@@ -131,7 +137,12 @@ def _emit_one(decision: Decision, shared: _Shared, i: int, decided: Decided) -> 
         content_hash=accepted.content_hash,
     )
     headers = carry(record.headers)
-    decided.outcomes.append((request.id.encode(), _encode(outcome), headers))
+    value = _encode(outcome)
+    if len(value) > OUTCOME_BYTES_MAX:
+        expected = f"an outcome of at most {OUTCOME_BYTES_MAX} bytes, not {len(value)}"
+        decided.too_large.append(Rejected(record, InvalidMessage("too_large_outcome", "input", expected), request.id))
+        return
+    decided.outcomes.append((request.id.encode(), value, headers))
     if action == "escalate" or shared.approval:
         decided.escalations.append((request.id.encode(), _escalation(outcome, shared), headers))
     if ml is None and not candidate:

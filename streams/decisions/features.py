@@ -1,46 +1,115 @@
-"""Requests to rows of features; a request whose features fail is a dead letter, the others go on."""
+"""Requests to rows of features and the rules' answers; one that fails is a dead letter, the others go on."""
 
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any, TypeVar
 
 from pointsman.models.agent import Agent
 from pointsman.models.decider import Row
 from pointsman.schemas.errors import InvalidMessage
+from pointsman.schemas.outcome import Answer
 from pointsman.streams import metrics
 from pointsman.streams.decisions.validate import Accepted, Rejected
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 
-def compute(agent: Agent, requests: list[Accepted]) -> tuple[list[Accepted], list[Row], list[Rejected]]:
-    """The requests that have features, their rows, and those that have none.
 
-    The whole batch goes first; only when it fails is the request found that it fails on.
-    """
-    try:
-        return requests, agent.features([each.input for each in requests]), []
-    except Exception:
-        logger.exception("features failed on a batch", extra={"agent": agent.name, "requests": len(requests)})
-    good: list[Accepted] = []
-    rows: list[Row] = []
+@dataclass(slots=True)
+class Computed:
+    """The requests that an agent's code can deal with, with their rows and the rules' answers; and the others."""
+
+    requests: list[Accepted]
+    rows: list[Row]
+    rules: list[Answer]
+    bad: list[Rejected]
+
+
+def compute(agent: Agent, requests: list[Accepted]) -> Computed:
+    """Features, then rules. The whole batch goes first; only if it fails is the request found that it fails on."""
     bad: list[Rejected] = []
-    for each in requests:
-        row = _one(agent, each.input)
-        if isinstance(row, InvalidMessage):
-            bad.append(Rejected(each.record, row, each.request.id))
-            metrics.FEATURE_ERRORS.labels(agent.name).inc()
-        else:
-            good.append(each)
-            rows.append(row)
-    return good, rows, bad
+    requests, rows = _each(
+        "feature_error",
+        agent,
+        requests,
+        [each.input for each in requests],
+        lambda inputs: _checked_rows(list(agent.features(inputs)), len(inputs), len(agent.feature_names)),
+        bad,
+    )
+    good, rules = _each(
+        "rules_error",
+        agent,
+        requests,
+        rows,
+        lambda some: _checked_answers(agent.rules.decide(some), len(some)),
+        bad,
+    )
+    if len(good) < len(requests):
+        kept = {id(each) for each in good}
+        rows = [row for each, row in zip(requests, rows, strict=True) if id(each) in kept]
+    return Computed(good, rows, rules, bad)
 
 
-def _one(agent: Agent, value: Any) -> Row | InvalidMessage:
+def _each(
+    reason: str,
+    agent: Agent,
+    requests: list[Accepted],
+    values: list[Any],
+    step: Callable[[list[Any]], list[T]],
+    bad: list[Rejected],
+) -> tuple[list[Accepted], list[T]]:
+    if not requests:
+        return [], []
     try:
-        return agent.features([value])[0]
-    except Exception as error:  # noqa: BLE001 - as above
-        return InvalidMessage(
-            "feature_error", "input", f"an input that {agent.name} can compute with: {error!r}"
-        )
+        return requests, step(values)
+    except Exception:  # noqa: BLE001 - an agent's code may raise anything
+        extra = {"agent": agent.name, "requests": len(requests), "reason": reason}
+        logger.exception("an agent failed on a batch", extra=extra)
+    good: list[Accepted] = []
+    results: list[T] = []
+    for each, value in zip(requests, values, strict=True):
+        try:
+            results += step([value])
+            good.append(each)
+        except Exception as error:  # noqa: BLE001 - as above
+            expected = f"an input that {agent.name} can compute with: {error!r}"
+            bad.append(Rejected(each.record, InvalidMessage(reason, "input", expected), each.request.id))
+            metrics.FEATURE_ERRORS.labels(agent.name).inc()
+    return good, results
+
+
+def _checked_rows(rows: list[Row], count: int, width: int) -> list[Row]:
+    """The rows, if there is one of finite floats for each input."""
+    if len(rows) != count:
+        msg = f"{len(rows)} rows of features for {count} inputs"
+        raise ValueError(msg)
+    for i, row in enumerate(rows):
+        # One sum says for a whole row that all are numbers, finite, and of a type that has an encoding.
+        if len(row) != width or type(total := sum(row)) is not float or not isfinite(total):
+            rows[i] = _plain(row, width)
+    return rows
+
+
+def _plain(row: Sequence[Any], width: int) -> Row:
+    plain = tuple(float(value) for value in row)
+    if len(plain) != width or not all(map(isfinite, plain)):
+        msg = f"{width} finite features expected, not {plain}"
+        raise ValueError(msg)
+    return plain
+
+
+def _checked_answers(answers: Sequence[Answer], count: int) -> list[Answer]:
+    """The answers, if there is one for each row, with numbers that JSON can hold."""
+    if len(answers) != count:
+        msg = f"{len(answers)} answers of the rules for {count} rows"
+        raise ValueError(msg)
+    for answer in answers:
+        if not isfinite(answer.score + answer.confidence):
+            msg = f"score {answer.score} or confidence {answer.confidence} is not finite"
+            raise ValueError(msg)
+    return list(answers)

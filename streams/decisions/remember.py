@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Annotated, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from msgspec import DecodeError, Struct
+from msgspec import DecodeError, Meta, Struct
 from msgspec.json import Decoder
 
 from pointsman.streams.decisions.duplicates import Answered, key, short
@@ -23,7 +23,7 @@ class _Outcome(Struct):
 
     decision_id: str
     content_hash: str
-    decided_at: datetime
+    decided_at: Annotated[datetime, Meta(tz=True)]
 
 
 _decode = Decoder(_Outcome).decode
@@ -67,10 +67,11 @@ async def _read(
         for record in fetched.get(tp, ()):
             try:
                 outcome = _decode(record.value or b"")
-            except DecodeError:  # not ours; the sink reports it
+                content = short(outcome.content_hash)
+            except (DecodeError, ValueError):  # not ours; the sink reports it
                 continue
             if outcome.decided_at >= since:
-                ids[key(outcome.decision_id)] = short(outcome.content_hash)
+                ids[key(outcome.decision_id)] = content
         answered.keep(ids, time.monotonic())
         count += len(ids)
     return count

@@ -12,6 +12,7 @@ from pointsman.models.agent import Agent, Bands
 from pointsman.models.artifact import Card, load_card
 from pointsman.models.decider import Row, decider_id
 from pointsman.models.ml import answers_from_scores
+from pointsman.schemas.errors import InvalidSetting
 from pointsman.schemas.outcome import Action, Answer, Versions
 
 POINTSMAN_VERSION: Final = version("pointsman")
@@ -39,10 +40,10 @@ class Runtime:
         """A row as a struct with the features' names, which encodes as an object."""
         return self._named(*row)
 
-    def ml_answers(self, scores: Sequence[float]) -> list[Answer]:
-        """The model's answers from its scores. Raises `BadModelOutput`."""
+    def ml_answers(self, scores: Sequence[float], count: int) -> list[Answer]:
+        """The model's answers from its ``count`` scores. Raises `BadModelOutput`."""
         assert self.card is not None, "only asked where there is a model"
-        return answers_from_scores(self.card, self.agent.predictions, scores)
+        return answers_from_scores(self.card, self.agent.predictions, scores, count)
 
     def action(self, confidence: float) -> Action:
         """What a confidence allows."""
@@ -52,5 +53,7 @@ class Runtime:
 
 
 def runtimes(agents: Mapping[str, Agent], bands: Mapping[str, Bands]) -> dict[str, Runtime]:
-    """A runtime for each agent, with the deployment's bands."""
+    """A runtime for each agent, with the deployment's bands. Raises `InvalidSetting` for bands of no agent."""
+    for name in bands.keys() - agents.keys():
+        raise InvalidSetting(f"bands.{name}", f"the name of a loaded agent: {', '.join(sorted(agents))}")
     return {name: Runtime(agent, bands.get(name)) for name, agent in agents.items()}

@@ -26,14 +26,22 @@ class Metadata(Struct, omit_defaults=True):
     """Agent to its split counter."""
     ledger: Ledger | None = None
     """Counts since the last summary, so that a crash loses none."""
+    token: int = 0
+    """Drawn for each commit: tells whether one whose answer was lost was committed, and was one's own."""
 
 
 def encode_metadata(metadata: Metadata) -> str:
-    """JSON that fits the broker's limit; counters that could not matter less go first."""
-    text = msgspec.json.encode(metadata).decode()
-    if len(text) > METADATA_BYTES_MAX:
-        text = msgspec.json.encode(Metadata(ledger=metadata.ledger)).decode()
+    """JSON that fits the broker's limit; of more counters than fit, the longest are left out and begin anew."""
+    even = dict(metadata.even)
+    text = _json(metadata)
+    while len(text) > METADATA_BYTES_MAX:
+        del even[max(even, key=len)]
+        text = _json(msgspec.structs.replace(metadata, even=even))
     return text
+
+
+def _json(metadata: Metadata) -> str:
+    return msgspec.json.encode(metadata).decode()
 
 
 def decode_metadata(text: str) -> Metadata:

@@ -15,12 +15,16 @@ from pointsman.schemas.codec import DEPTH_MAX, Decoder, too_deep
 from pointsman.schemas.errors import InvalidMessage
 from pointsman.schemas.request import DecisionRequest
 from pointsman.streams.decisions.duplicates import Answered, content_hash, key, short
-from pointsman.streams.output import Message, Record
+from pointsman.streams.output import Headers, Message, Record
 
 _decode_request = Decoder(DecisionRequest).decode
 
 HEADER_BYTES_MAX: Final = 500
 """A header of a dead letter is a text for people; a sender's own text in it is cut."""
+KEY_BYTES_MAX: Final = 4_096
+"""A valid key has 800 bytes at most. A key as large as a message would make a letter that no broker takes."""
+RECEIVED_HEADERS_BYTES_MAX: Final = 16_384
+"""Headers go into the letter as received up to this; then none do, for the same reason."""
 
 
 @dataclass(slots=True)
@@ -65,21 +69,28 @@ class Validator:
         """Sort a batch out. Repeats are found within the batch too."""
         checked = Checked()
         for record in records:
+            request_id = ""
             try:
-                self._check_one(record, answered, checked)
+                request = self._read(record.value)
+                request_id = request.id
+                self._sort(record, request, answered, checked)
             except InvalidMessage as error:
-                checked.rejected.append(Rejected(record, error))
+                checked.rejected.append(Rejected(record, error, request_id))
         return checked
 
-    def _check_one(self, record: Record, answered: Answered, checked: Checked) -> None:
-        value = record.value
+    def _read(self, value: bytes | None) -> DecisionRequest:
         if not value:
             raise InvalidMessage("empty_value", "value", "a JSON object")
         if len(value) > self._bytes_max:
             raise InvalidMessage("too_large", "value", f"at most {self._bytes_max} bytes, not {len(value)}")
         if too_deep(value):
             raise InvalidMessage("too_deep", "value", f"at most {DEPTH_MAX} levels of arrays and objects")
-        request = _decode_request(value)
+        # The decoder looks into what it knows only; what it skips goes out again in the outcome's `input`.
+        if not value.isascii():
+            _check_utf8(value)
+        return _decode_request(value)
+
+    def _sort(self, record: Record, request: DecisionRequest, answered: Answered, checked: Checked) -> None:
         decoder = self._inputs.get(request.agent)
         if decoder is None:
             known = ", ".join(sorted(self._inputs))
@@ -88,7 +99,7 @@ class Validator:
         if record.key != wanted.encode():
             what = "unit" if request.unit else "id"
             raise InvalidMessage("bad_key", "key", f"the request's {what} in UTF-8")
-        content = content_hash(value)
+        content = content_hash(record.value or b"")
         seen = answered.seen(request.id, content)
         if seen is None and (known_here := checked.answered.get(key(request.id))) is not None:
             seen = known_here == short(content)
@@ -103,9 +114,14 @@ class Validator:
 
 
 def letter(rejected: Rejected, bytes_max: int) -> Message:
-    """The dead letter: the bytes as received, or hash, length and place where they are too many."""
+    """The dead letter: the bytes as received, or hash, length and place where they are too many.
+
+    It always fits a batch: a letter that the broker refuses would hold its partition up for ever.
+    """
     record, error = rejected.record, rejected.error
-    value = record.value
+    key, value = record.key, record.value
+    if key is not None and len(key) > KEY_BYTES_MAX:
+        key = b"sha256:" + sha256(key).hexdigest().encode()
     if value is not None and len(value) > bytes_max:
         value = msgspec.json.encode(
             {
@@ -124,11 +140,26 @@ def letter(rejected: Rejected, bytes_max: int) -> Message:
         (dead_letter.HEADER_PARTITION, str(record.partition).encode()),
         (dead_letter.HEADER_OFFSET, str(record.offset).encode()),
         (dead_letter.HEADER_ATTEMPT, b"1"),
-        *record.headers,
+        *_received(record.headers),
     ]
     # A record needs a key or a value; one that came with neither gets an empty key.
-    return (record.key if record.key is not None or value is not None else b"", value, headers)
+    return (key if key is not None or value is not None else b"", value, headers)
+
+
+def _received(headers: Headers) -> Headers:
+    """The sender's headers but for those that say something about the letter: nobody can speak in its name."""
+    if sum(len(name) + len(value or b"") for name, value in headers) > RECEIVED_HEADERS_BYTES_MAX:
+        return ()
+    return [(name, value) for name, value in headers if name not in dead_letter.HEADERS]
 
 
 def _cut(text: str) -> bytes:
-    return text.encode("utf-8", "replace")[:HEADER_BYTES_MAX]
+    raw = text.encode("utf-8", "replace")
+    return raw if len(raw) <= HEADER_BYTES_MAX else raw[:HEADER_BYTES_MAX].decode("utf-8", "ignore").encode()
+
+
+def _check_utf8(value: bytes) -> None:
+    try:
+        value.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidMessage("not_json", "value", f"UTF-8 ({error.reason} at byte {error.start})") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Final
 from aiokafka import TopicPartition
 
 from pointsman.models.ml import BadModelOutput
+from pointsman.models.split import even
 from pointsman.schemas.summary import ArmSummary, Ledger
 from pointsman.streams import metrics
 from pointsman.streams.decisions.ask import Scorer, ask
@@ -22,7 +24,7 @@ from pointsman.streams.decisions.route import Counter, route
 from pointsman.streams.decisions.runtime import Runtime
 from pointsman.streams.decisions.tally import Metadata, Tally, decode_metadata, encode_metadata
 from pointsman.streams.decisions.trace import trace_id
-from pointsman.streams.decisions.validate import Accepted, Checked, Validator, letter
+from pointsman.streams.decisions.validate import Accepted, Checked, Rejected, Validator, letter
 from pointsman.streams.flags import Flags
 from pointsman.streams.model.client import ModelFailure
 from pointsman.streams.output import Committed, Message, Output, Record
@@ -68,6 +70,8 @@ class Draft:
     unasked: list[tuple[Runtime, list[Accepted], list[tuple[float, ...]]]] = field(default_factory=list)
     shadows_sent: int = 0
     summary_sent: bool = False
+    token: int = field(default_factory=lambda: random.getrandbits(53))
+    """Committed with the offsets, so that it can be told later whether this draft was committed."""
 
 
 class DecisionWork:
@@ -85,20 +89,22 @@ class DecisionWork:
         self._tally = Tally("decisions", around.settings.summary_interval_ms / 1000)
         self._outbox: list[Message] = []
         self._asking: set[asyncio.Task[None]] = set()
+        self._rows_asked = 0
 
     # -- state -----------------------------------------------------------------------------------
 
     async def restore(self, committed: Committed) -> None:
         """Fit the state to what was committed; whoever committed it."""
         at = committed.positions[self._tp]
+        metadata = decode_metadata(committed.metadata)
         pending, self._pending = self._pending, None
-        if self._answered is not None and pending is not None and at == pending.end:
+        if self._answered is not None and pending is not None and metadata.token == pending.token:
             self._keep(pending)  # it was committed, only the answer was lost
         elif self._answered is None or at != self._position:
             settings = self._around.settings
-            self._answered = Answered(self._around.answered_max(), settings.duplicate_window_s)
-            await self._around.restore(self._tp.partition, self._answered)
-        metadata = decode_metadata(committed.metadata)
+            answered = Answered(self._around.answered_max(), settings.duplicate_window_s)
+            await self._around.restore(self._tp.partition, answered)
+            self._answered = answered
         self._position = at
         self._even = dict(metadata.even)
         self._ledger = metadata.ledger
@@ -127,7 +133,9 @@ class DecisionWork:
             return Output()
         if draft.end is not None:
             draft.output.positions = {self._tp: draft.end}
-            draft.output.metadata = encode_metadata(Metadata(even=draft.even, ledger=draft.ledger))
+            draft.output.metadata = encode_metadata(
+                Metadata(even=draft.even, ledger=draft.ledger, token=draft.token)
+            )
         self._pending = draft
         draft.output.keep = lambda: self._keep(draft)
         return draft.output
@@ -172,7 +180,7 @@ class DecisionWork:
         draft.ledger = Ledger(
             topic=self._tp.topic,
             partition=number,
-            start=known.start if known else (self._position or records[0].offset),
+            start=known.start if known else records[0].offset if self._position is None else self._position,
             end=records[-1].offset + 1,
             requests=(known.requests if known else 0) + len(records),
             outcomes=(known.outcomes if known else 0) + outcomes,
@@ -184,11 +192,10 @@ class DecisionWork:
     async def _decide_agent(self, runtime: Runtime, requests: list[Accepted], draft: Draft) -> Decided:
         agent = runtime.agent
         began = time.perf_counter()
-        requests, rows, bad = compute(agent, requests)
+        computed = compute(agent, requests)
+        requests, rows = computed.requests, computed.rows
         features_ms = (time.perf_counter() - began) * 1000
-        for each in bad:
-            draft.checked.rejected.append(each)
-            draft.checked.answered.pop(key(each.request_id), None)
+        _reject(draft, computed.bad)
         flag = self._around.flags.get(agent.flag)
         candidates, counter = route(requests, flag, self._tp.partition, draft.even.get(agent.name))
         if counter is not None:
@@ -198,30 +205,36 @@ class DecisionWork:
             requests=requests,
             rows=rows,
             candidates=candidates,
-            rules=agent.rules.decide(rows),
-            asked=await ask(self._around.scorer, runtime, rows, self._wanted(candidates)),
+            rules=computed.rules,
+            asked=await ask(self._around.scorer, runtime, rows, self._wanted(requests, candidates)),
             flag=flag,
             features_ms=features_ms,
         )
         decided = emit(decision, utc_now())
+        _reject(draft, decided.too_large)
         self._ask_later(decision, decided, draft)
         return decided
 
-    def _wanted(self, candidates: list[bool]) -> list[int]:
+    def _wanted(self, requests: list[Accepted], candidates: list[bool]) -> list[int]:
         """Places that the model is asked for now; the others' shadow answers ride along where that is sampled."""
         if not any(candidates):
             return []
         share = self._around.settings.shadow_percent
         if share >= 100:
             return list(range(len(candidates)))
-        return [i for i, candidate in enumerate(candidates) if candidate or _sampled(i, share)]
+        return [i for i, candidate in enumerate(candidates) if candidate or _sampled(requests[i], share)]
 
     def _ask_later(self, decision: Decision, decided: Decided, draft: Draft) -> None:
         """Note whom to ask once the batch is committed; nobody waits for these answers."""
         runtime, share = decision.runtime, self._around.settings.shadow_percent
-        if runtime.card is None or any(decision.candidates) or not share:
+        if runtime.card is None or not share:
             return
-        places = [i for i in decided.unasked if share >= 100 or _sampled(i, share)]
+        if any(decision.candidates):  # they were asked along with the candidates, or not sampled
+            if decision.asked.failure:
+                missed = len(self._wanted(decision.requests, decision.candidates)) - sum(decision.candidates)
+                metrics.SHADOWS_MISSED.labels(runtime.agent.name, decision.asked.failure).inc(missed)
+            return
+        places = [i for i in decided.unasked if share >= 100 or _sampled(decision.requests[i], share)]
         if places:
             requests = [decision.requests[i] for i in places]
             draft.unasked.append((runtime, requests, [decision.rows[i] for i in places]))
@@ -271,15 +284,20 @@ class DecisionWork:
     ) -> None:
         agent = runtime.agent.name
         scorer = self._around.scorer
-        if scorer is None or len(self._outbox) + len(rows) > SHADOW_ROWS_MAX:
+        if scorer is None or len(self._outbox) + self._rows_asked + len(rows) > SHADOW_ROWS_MAX:
             metrics.SHADOWS_MISSED.labels(agent, "busy" if scorer else "model_unavailable").inc(len(rows))
             return
+        self._rows_asked += len(rows)
         try:
-            answers = runtime.ml_answers((await scorer.score_shadow(agent, rows)).values)
-        except (ModelFailure, BadModelOutput) as error:
-            reason = error.reason if isinstance(error, ModelFailure) else "model_bad_output"
+            answers = runtime.ml_answers((await scorer.score_shadow(agent, rows)).values, len(rows))
+        except Exception as error:  # nobody waits for this task: what escapes it is never heard of
+            reason = _shadow_failure(error)
             metrics.SHADOWS_MISSED.labels(agent, reason).inc(len(rows))
+            if reason == "model_error":
+                logger.warning("no shadow answers", extra={"agent": agent, "error": repr(error)})
             return
+        finally:
+            self._rows_asked -= len(rows)
         self._outbox.extend(shadows(runtime, requests, answers, utc_now()))
         metrics.SHADOWS.labels(agent).inc(len(rows))
         self._wake()
@@ -290,6 +308,19 @@ class DecisionWork:
             self._outbox.clear()
 
 
-def _sampled(place: int, share: float) -> bool:
-    """An even sample of a share in percent, by place in the batch."""
-    return int((place + 1) * share / 100) > int(place * share / 100)
+def _sampled(accepted: Accepted, share: float) -> bool:
+    """An even sample of a share in percent, by the request's place: the same whatever batch it comes in."""
+    return even("shadow", accepted.record.partition, accepted.record.offset, share)
+
+
+def _shadow_failure(error: Exception) -> str:
+    if isinstance(error, ModelFailure):
+        return error.reason
+    return "model_bad_output" if isinstance(error, BadModelOutput) else "model_error"
+
+
+def _reject(draft: Draft, rejected: list[Rejected]) -> None:
+    """These requests get a dead letter and no outcome, so their ids stay free."""
+    for each in rejected:
+        draft.checked.rejected.append(each)
+        draft.checked.answered.pop(key(each.request_id), None)

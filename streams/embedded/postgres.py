@@ -19,6 +19,7 @@ from pointsman.streams.embedded.process import EmbeddedServerError, Ending, Owne
 
 USER = "pointsman"
 DATABASE = "pointsman"
+PORT = "5432"  # only names the socket's file, unless `settings` open the network too
 START_TIMEOUT_S = 60.0  # under a second as a rule; recovery after a crash reads the log again
 # SIGINT is PostgreSQL's fast shutdown: it ends sessions and writes a checkpoint. SIGQUIT leaves that to the
 # next start.
@@ -77,7 +78,9 @@ class EmbeddedPostgres:
         if self._run is None:
             msg = "this PostgreSQL is not running"
             raise RuntimeError(msg)
-        return make_conninfo(host=str(self._run), user=USER, dbname=database)
+        return make_conninfo(
+            host=str(self._run), user=USER, dbname=database, port=self._settings.get("port", PORT)
+        )
 
     def start(self) -> Self:
         """Start the server and return when it answers and has its data base."""

@@ -17,7 +17,7 @@ from pointsman.streams.embedded.process import POLL_S, EmbeddedServerError, Owne
 
 SOCKET_PATH_LIMIT = 107  # bytes in a sockaddr_un on Linux, less the closing zero
 RUN_PREFIX = "pointsman-pg-"
-SOCKET_NAME = ".s.PGSQL.5432"
+SOCKET_NAME = ".s.PGSQL.65535"  # the longest: the number is the port
 RANDOM_PART = 8  # what mkdtemp adds to the prefix
 FORMER_SERVER_S = 30.0  # a fast shutdown with a checkpoint takes a second; a busy disk may need more
 ROOT_DATA = Path("/var/lib/pointsman")  # for root's data in folders that no other user may enter

@@ -61,7 +61,7 @@ def load_each(folders: Mapping[str, Path]) -> Loaded:
 
 
 def load_artifact(name: str, folder: Path) -> Model:
-    """The model in an artifact's folder. Raises whatever is wrong with it; ValueError if it is another agent's."""
+    """The model in an artifact's folder. Raises whatever is wrong with it; ValueError for another agent's."""
     from pointsman.models.artifact import load_card, load_scorer  # noqa: PLC0415
 
     card = load_card(folder)

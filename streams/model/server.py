@@ -34,9 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     configure(Settings(log=options.log, log_level=options.log_level), "model")
     if options.parent:
-        signal.signal(
-            signal.SIGINT, signal.SIG_IGN
-        )  # the terminal's Ctrl-C is for the parent, which drains first
+        # the terminal's Ctrl-C is for the parent, which drains first
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         _die_with(options.parent)
     for variable in THREAD_VARIABLES:  # before numpy is imported: it reads them once
         os.environ[variable] = str(options.threads)
@@ -109,9 +108,8 @@ async def _until_stopped(pulse: Pulse, *, end_with_input: bool) -> None:
     stopped = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stopped.set)
     if end_with_input:
-        loop.add_reader(
-            sys.stdin.fileno(), stopped.set
-        )  # nothing is ever written to it: readable means closed
+        # nothing is ever written to it: readable means closed
+        loop.add_reader(sys.stdin.fileno(), stopped.set)
     else:
         loop.add_signal_handler(signal.SIGINT, stopped.set)
     while not stopped.is_set():

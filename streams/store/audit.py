@@ -1,7 +1,7 @@
 """`AuditStore`: takes batches of the sink lane into the audit and the aggregates, exactly once.
 
 The position of the sink stands in the database and moves in the transaction that writes the rows, and only
-from the batch's start: a batch that was written before, or is being written by somebody else, is refused whole.
+from the batch's start: a batch that was written before, or is being written by another, is refused whole.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class AuditStore:
         self._topics: dict[tuple[str, str], int] = {}
 
     async def open(self) -> None:
-        """Starts connecting, and returns at once: a database that is down is no error before the first call."""
+        """Starts connecting and returns at once: a database that is down is no error before the first call."""
         await self._pool.open(wait=False)
 
     async def close(self) -> None:
@@ -59,7 +59,7 @@ class AuditStore:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """A connection for reading. Raises `StoreUnavailable` for what waiting can mend, also inside the block."""
+        """A connection for reading. Raises `StoreUnavailable` also for what happens inside the block."""
         async with self._deadline(), translated(), self._pool.connection() as connection:
             yield connection
 
@@ -83,7 +83,7 @@ class AuditStore:
         """
         async with self.connection() as connection, connection.transaction():
             await connection.execute(_SQL["as_oneself"])
-            await connection.execute(_SQL["end_others"], (_lock_name(lane, cluster, topic), partition))
+            await connection.execute(_SQL["end_others"], (lock_name(lane, cluster, topic), partition))
         return await self.position(lane, cluster, topic, partition, topic_generation)
 
     async def write(self, batch: SinkBatch) -> WriteResult:
@@ -156,12 +156,13 @@ async def _advance(connection: Connection, batch: SinkBatch) -> None:
             "partition": batch.partition,
             "start": batch.start,
             "end": batch.end,
-            "lock": _lock_name(batch.lane, batch.cluster, batch.topic),
+            "lock": lock_name(batch.lane, batch.cluster, batch.topic),
         },
     )
     if await cursor.fetchone() is None:
         raise OffsetConflict(batch.lane, batch.topic, batch.partition, batch.start)
 
 
-def _lock_name(lane: str, cluster: str, topic: str) -> str:
+def lock_name(lane: str, cluster: str, topic: str) -> str:
+    """What the advisory lock of a position is named after; the partition is its second number."""
     return f"pointsman sink {lane} {cluster} {topic}"

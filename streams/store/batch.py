@@ -47,8 +47,8 @@ class DeadLetter(Struct, frozen=True, kw_only=True):
 class SinkBatch:
     """The records from ``start`` up to, without, ``end`` of one partition, decoded.
 
-    ``start`` is where the last batch ended; the range may hold offsets without a record. Messages that could
-    not be decoded are the caller's: the range counts as read.
+    ``start`` is where the last batch ended; the range may hold offsets without a record. What could not be
+    decoded is the caller's matter: the range counts as read.
     """
 
     lane: str

@@ -82,7 +82,7 @@ def int2(value: int) -> bytes:
     return _int2(2, value)
 
 
-def boolean(value: bool) -> bytes:  # noqa: FBT001 - the value itself
+def boolean(value: bool) -> bytes:
     """A boolean field."""
     return _TRUE if value else _FALSE
 

@@ -19,7 +19,7 @@ from pointsman.schemas.errors import PointsmanError
 
 
 class StoreUnavailable(PointsmanError):
-    """The database is not reachable, starting, read-only, full or too busy; nothing was written, or it is unknown.
+    """The database is not reachable, starting, read-only, full or too busy.
 
     After it the position must be read again: a commit may have arrived although its answer did not.
     """
@@ -38,7 +38,7 @@ class OffsetConflict(PointsmanError):
 
     def __init__(self, lane: str, topic: str, partition: int, start: int) -> None:
         super().__init__(
-            f"{lane} does not stand at {start} of {topic}[{partition}]: read its position again and go on from there"
+            f"{lane} does not stand at {start} of {topic}[{partition}]: read its position and go on from there"
         )
 
 
@@ -76,7 +76,8 @@ async def translated() -> AsyncIterator[None]:
     try:
         yield
     except (psycopg_pool.PoolTimeout, psycopg_pool.TooManyRequests) as error:
-        raise StoreUnavailable(f"no connection to the database: {_first_line(error)}") from error
+        msg = f"no connection to the database: {_first_line(error)}"
+        raise StoreUnavailable(msg) from error
     except psycopg.Error as error:
         if (ours := translate(error)) is None:
             raise

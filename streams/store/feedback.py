@@ -15,7 +15,7 @@ from pointsman.streams.store.batch import WriteResult
 from pointsman.streams.store.pool import Connection
 
 FREE_TEXT: Final = frozenset({"comment", "correction", "complaint", "critical_error", "safety_violation"})
-"""Kinds whose text people write, so that it may speak of people. That there was one counts; the text lies apart."""
+"""Kinds whose text people write, so that it may speak of people: the text lies apart, the fact is a row."""
 
 
 async def write(connection: Connection, given: Sequence[Feedback], result: WriteResult) -> None:

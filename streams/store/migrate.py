@@ -1,4 +1,4 @@
-"""Migrations: the numbered `.sql` files of `infra/sql`, applied in order, each once and in its own transaction."""
+"""Migrations: the numbered `.sql` files of `infra/sql`, applied in order, each in its own transaction."""
 
 from __future__ import annotations
 
@@ -110,11 +110,12 @@ def compare(known: list[Migration], applied: dict[int, Applied]) -> list[Migrati
 
 def _check(states: list[MigrationState]) -> None:
     for state in states:
+        name = f"{state.version:04}_{state.name}"
         if state.state == "changed":
-            msg = f"migration {state.version:04}_{state.name} was changed after it was applied: add a new file instead"
+            msg = f"migration {name} was changed after it was applied: add a new file instead"
             raise MigrationError(msg)
         if state.state == "unknown":
-            msg = f"the database has migration {state.version:04}_{state.name}, newer than this program: update it"
+            msg = f"the database has migration {name}, newer than this program: update it"
             raise MigrationError(msg)
 
 

@@ -37,7 +37,7 @@ def fold(outcomes: Sequence[Outcome]) -> Minutes:
     groups: dict[Key, list[Outcome]] = {}
     for outcome in outcomes:
         minute = micros(outcome.decided_at) // _MICROS_PER_MINUTE
-        key = (outcome.agent, minute, outcome.arm, outcome.place.partition)
+        key: Key = (outcome.agent, minute, outcome.arm, outcome.place.partition)
         group = groups.get(key)
         if group is None:
             groups[key] = [outcome]

@@ -11,8 +11,8 @@ _NAME: Final = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
 
 @cache
-def load(file: str) -> dict[str, bytes]:
-    """Name to text of the queries in ``streams/store/<file>``, in order; bytes, as the driver takes them."""
-    text = files("pointsman.streams.store").joinpath(file).read_text(encoding="utf-8")
+def load(file: str, package: str = "pointsman.streams.store") -> dict[str, bytes]:
+    """Name to text of the queries in a package's ``file``, in order; bytes, as the driver takes them."""
+    text = files(package).joinpath(file).read_text(encoding="utf-8")
     parts = _NAME.split(text)[1:]
     return {name: sql.strip().encode() for name, sql in zip(parts[::2], parts[1::2], strict=True)}

@@ -17,7 +17,7 @@ from pointsman.streams.store import copyrow as f
 SALT_BYTES: Final = 16
 """128 bits: nobody finds an input by trying likely ones against its commitment."""
 _KEPT_MAX: Final = 10_000
-"""Packed contexts and answers that are kept. Real streams have some dozens; the bound holds for made-up ones."""
+"""Packed contexts and answers that are kept. Real streams have some dozens; made-up ones are bounded."""
 
 Guard = tuple[int, int, int, int, int]
 """topic id, partition, offset, revision, content hash: what makes an outcome written once."""
@@ -66,7 +66,8 @@ def guard_rows(guards: Sequence[Guard]) -> list[bytes]:
 
 def commitment(salt: bytes, unit: str | None, content: bytes) -> bytes:
     """SHA-256 of salt, unit, a zero byte and content, as `ml_learning.commitment` computes it."""
-    return hashlib.sha256(b"".join((salt, f.clean(unit).encode() if unit else b"", b"\0", content))).digest()
+    named = f.clean(unit).encode() if unit else b""
+    return hashlib.sha256(b"".join((salt, named, b"\0", content))).digest()
 
 
 def salts(n: int) -> list[bytes]:

@@ -86,11 +86,12 @@ class KafkaServer:
     def __init__(
         self, *, settings: Mapping[str, str] | None = None, java_options: Sequence[str] = HEAP
     ) -> None:
+        # first, since it raises when there is no Java or no Kafka: nothing is left behind then
+        self._java = [str(real_parts.java()), *java_options, *java_arguments()]
         self.folder = Path(tempfile.mkdtemp(prefix="pointsman-kafka-"))
         self.port, self.controller_port = free_ports(2)
         self.bootstrap = f"127.0.0.1:{self.port}"
         self.log = self.folder / "broker.log"
-        self._java = [str(real_parts.java()), *java_options, *java_arguments()]
         self._process: SupervisedProcess | None = None
         self._configuration = self.folder / "server.properties"
         self._configuration.write_text(self._properties(settings or {}))

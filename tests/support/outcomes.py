@@ -22,7 +22,9 @@ REQUESTS = "decision-requests"
 
 
 def answer(decider: str = "rules@1", prediction: str = "update", score: float = 0.7) -> Answer:
-    return Answer(decider=decider, prediction=prediction, score=score, confidence=max(score, 1 - score), reason="r")
+    return Answer(
+        decider=decider, prediction=prediction, score=score, confidence=max(score, 1 - score), reason="r"
+    )
 
 
 _OUTCOME = Outcome(

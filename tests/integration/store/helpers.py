@@ -11,7 +11,13 @@ LANE, CLUSTER, OUTCOMES = "sink", "cluster-1", "decision-outcomes"
 
 
 def batch(start: int, end: int, outcomes: list[Outcome] | None = None, **changes: Any) -> SinkBatch:
-    defaults = {"lane": LANE, "cluster": CLUSTER, "topic": OUTCOMES, "partition": 0, "outcomes": outcomes or []}
+    defaults = {
+        "lane": LANE,
+        "cluster": CLUSTER,
+        "topic": OUTCOMES,
+        "partition": 0,
+        "outcomes": outcomes or [],
+    }
     return SinkBatch(start=start, end=end, **{**defaults, **changes})
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 from itertools import count as numbers
+from itertools import pairwise
 
 import psycopg
 import pytest
@@ -18,6 +19,7 @@ from pointsman.schemas.outcome import Answers, Outcome, Timings
 from pointsman.streams.store import AuditStore, OffsetConflict
 from pointsman.streams.store.check import aggregates_check
 from tests.support.outcomes import START, answer, outcome
+from tests.support.postgres import fresh_database
 
 AGENTS = numbers()
 COMPARED = (
@@ -45,7 +47,8 @@ def outcomes(draw: st.DrawFn, agent: str) -> Outcome:
         fallback_reason=draw(st.sampled_from([None, "timeout", "error"])),
         confidence=draw(st.floats(0.5, 1)),
         answers=Answers(rules=answer(), ml=ml),
-        decided_at=START + timedelta(seconds=draw(st.integers(0, 200)), microseconds=draw(st.integers(0, 999_999))),
+        decided_at=START
+        + timedelta(seconds=draw(st.integers(0, 200)), microseconds=draw(st.integers(0, 999_999))),
         timings=Timings(total_ms=draw(st.floats(0, 5_000)), features_ms=0.1),
     )
 
@@ -53,17 +56,17 @@ def outcomes(draw: st.DrawFn, agent: str) -> Outcome:
 @pytest.fixture(scope="module")
 def shared(postgres: str, migrated_template: str) -> Iterator[str]:
     """One data base for all examples: each has an agent and a cluster of its own."""
-    from tests.support.postgres import fresh_database  # noqa: PLC0415
-
     with fresh_database(postgres, template=migrated_template) as dsn:
         yield dsn
 
 
-async def write_in_pieces(store: AuditStore, cluster: str, given_: list[Outcome], cuts: list[int]) -> tuple[int, int]:
+async def write_in_pieces(
+    store: AuditStore, cluster: str, given_: list[Outcome], cuts: list[int]
+) -> tuple[int, int]:
     """Writes in batches between the cuts, each once more afterwards, which must be refused. New and repeated ones."""
     new = repeated = 0
     edges = sorted({0, *cuts, len(given_)})
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         piece = batch(start, end, given_[start:end], cluster=cluster)
         result = await store.write(piece)
         new, repeated = new + result.outcomes, repeated + result.duplicates
@@ -81,7 +84,9 @@ def first_of_each(given_: list[Outcome]) -> list[Outcome]:
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_any_cut_and_any_repeats_give_the_rows_and_aggregates_of_one_pass(shared: str, data: st.DataObject) -> None:
+def test_any_cut_and_any_repeats_give_the_rows_and_aggregates_of_one_pass(
+    shared: str, data: st.DataObject
+) -> None:
     agent = f"agent-{next(AGENTS)}"
     sent = data.draw(st.lists(outcomes(agent), min_size=1, max_size=40))
     cuts = data.draw(st.lists(st.integers(0, len(sent)), max_size=6))
@@ -171,7 +176,9 @@ def test_buckets_in_sql_are_those_of_the_schema(shared: str, milliseconds: float
     index = bucket(milliseconds)
     query = "SELECT ml_learning.latency_bucket(%s::double precision)"
     assert _value(shared, query, (milliseconds,)) == index
-    assert _value(shared, "SELECT ml_learning.latency_ms(%s)", (index,)) == pytest.approx(middle_ms(index), rel=1e-12)
+    assert _value(shared, "SELECT ml_learning.latency_ms(%s)", (index,)) == pytest.approx(
+        middle_ms(index), rel=1e-12
+    )
 
 
 _CONNECTIONS: dict[str, psycopg.Connection] = {}

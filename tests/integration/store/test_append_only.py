@@ -20,12 +20,16 @@ CONTENTS = ("decision_contents", "feedback_contents")
 @pytest.fixture
 async def filled(store: AuditStore) -> None:
     """One row at least in each table."""
-    letter = DeadLetter(reason="not_json", field="value", expected="JSON", topic=REQUESTS, partition=0, offset=9)
+    letter = DeadLetter(
+        reason="not_json", field="value", expected="JSON", topic=REQUESTS, partition=0, offset=9
+    )
     await store.write(batch(0, 1, [outcome()]))
     await store.write(batch(0, 1, topic="decision-shadows", shadows=[shadow()]))
     await store.write(batch(0, 1, topic="decision-feedback", feedback=[feedback("e", comment="good")]))
     ledger = Ledger(topic=REQUESTS, partition=0, start=0, end=1, requests=1, outcomes=1)
-    await store.write(batch(0, 1, topic="decision-summaries", summaries=[Summary(at=START, lane="l", ledger=ledger)]))
+    await store.write(
+        batch(0, 1, topic="decision-summaries", summaries=[Summary(at=START, lane="l", ledger=ledger)])
+    )
     await store.write(batch(0, 1, topic="decision-dead-letters", dead_letters=[letter]))
 
 
@@ -37,7 +41,12 @@ def service(migrated: str) -> Iterator[psycopg.Connection]:
 
 
 def commands(table: str) -> dict[str, bytes]:
-    column = {"kafka_topics": "topic", "lane_ledger": "lane", "dead_letters": "reason", "feedback_events": "event_id"}
+    column = {
+        "kafka_topics": "topic",
+        "lane_ledger": "lane",
+        "dead_letters": "reason",
+        "feedback_events": "event_id",
+    }
     name = column.get(table, "partition" if table.endswith("places") else "decision_id")
     return {
         "UPDATE": f"UPDATE ml_learning.{table} SET {name} = {name}".encode(),
@@ -51,7 +60,9 @@ def commands(table: str) -> dict[str, bytes]:
 def test_even_the_owner_changes_nothing_in_the_audit(people: psycopg.Connection, table: str) -> None:
     assert count(people, table)
     for name, command in commands(table).items():
-        with pytest.raises(psycopg.errors.InsufficientPrivilege, match=f"{table} is append-only: {name} is refused"):
+        with pytest.raises(
+            psycopg.errors.InsufficientPrivilege, match=f"{table} is append-only: {name} is refused"
+        ):
             people.execute(command)
 
 
@@ -82,10 +93,19 @@ def test_contents_can_be_deleted_by_the_privacy_role_and_the_decision_stays(
 
 
 def test_every_table_is_append_only_but_for_a_short_list(people: psycopg.Connection) -> None:
-    guarded = people.execute("SELECT DISTINCT tgrelid::regclass::text FROM pg_trigger WHERE tgname = 'append_only'")
-    tables = people.execute("SELECT format('ml_learning.%s', tablename) FROM pg_tables WHERE schemaname = 'ml_learning'")
+    guarded = people.execute(
+        "SELECT DISTINCT tgrelid::regclass::text FROM pg_trigger WHERE tgname = 'append_only'"
+    )
+    tables = people.execute(
+        "SELECT format('ml_learning.%s', tablename) FROM pg_tables WHERE schemaname = 'ml_learning'"
+    )
     free = {name for (name,) in tables} - {name for (name,) in guarded}
-    changing = ("sink_offsets", "decision_minute_shards", "decision_fallback_shards", "decision_latency_shards")
+    changing = (
+        "sink_offsets",
+        "decision_minute_shards",
+        "decision_fallback_shards",
+        "decision_latency_shards",
+    )
     assert free == {f"ml_learning.{name}" for name in (*changing, "schema_migrations")}
 
 

@@ -10,6 +10,7 @@ from helpers import CLUSTER, LANE, OUTCOMES, batch, count
 from pointsman.schemas.outcome import Place
 from pointsman.schemas.summary import Ledger, Summary
 from pointsman.streams.store import AuditStore, DeadLetter, OffsetConflict, StoreUnavailable, WriteResult
+from pointsman.streams.store.audit import lock_name
 from pointsman.streams.store.check import aggregates_check
 from tests.support.outcomes import REQUESTS, START, answer, outcome, shadow
 
@@ -33,9 +34,17 @@ async def test_the_same_batch_again_is_refused_whole(store: AuditStore, people: 
     assert count(people, "agent_decisions") == 2
 
 
-async def test_lanes_clusters_topics_and_their_generations_have_positions_of_their_own(store: AuditStore) -> None:
+async def test_lanes_clusters_topics_and_their_generations_have_positions_of_their_own(
+    store: AuditStore,
+) -> None:
     await store.write(batch(0, 5))
-    for changes in ({"lane": "other"}, {"cluster": "c2"}, {"topic": "t2"}, {"partition": 1}, {"topic_generation": "g"}):
+    for changes in (
+        {"lane": "other"},
+        {"cluster": "c2"},
+        {"topic": "t2"},
+        {"partition": 1},
+        {"topic_generation": "g"},
+    ):
         await store.write(batch(0, 5, **changes))
 
 
@@ -54,7 +63,9 @@ async def test_a_crash_before_the_commit_leaves_nothing(
     assert await store.write(batch(0, 1, [outcome()])) == WriteResult(outcomes=1)
 
 
-async def test_of_two_writers_of_one_range_exactly_one_wins(migrated: str, people: psycopg.Connection) -> None:
+async def test_of_two_writers_of_one_range_exactly_one_wins(
+    migrated: str, people: psycopg.Connection
+) -> None:
     async with AuditStore(migrated) as one, AuditStore(migrated) as other:
         for start in range(0, 50, 10):
             given = batch(start, start + 10, [outcome(i) for i in range(start, start + 10)])
@@ -70,14 +81,18 @@ async def test_a_request_that_was_decided_twice_is_kept_as_it_was_first(
     again = [outcome(i, decided_at=START + timedelta(hours=1), prediction="later") for i in (1, 2, 3, 3)]
     assert await store.write(batch(3, 7, again)) == WriteResult(outcomes=1, duplicates=3)
     assert await store.write(batch(7, 9, again[:2])) == WriteResult(duplicates=2)
-    rows = people.execute("SELECT request_offset, prediction FROM ml_learning.agent_decisions ORDER BY 1").fetchall()
+    rows = people.execute(
+        "SELECT request_offset, prediction FROM ml_learning.agent_decisions ORDER BY 1"
+    ).fetchall()
     assert rows == [(0, "update"), (1, "update"), (2, "update"), (3, "later")]
     assert count(people, "decision_contents") == count(people, "decision_places") == 4
     async with store.connection() as connection:
         assert await aggregates_check(connection) == []
 
 
-async def test_pending_and_final_outcome_of_a_request_are_two_rows(store: AuditStore, people: psycopg.Connection) -> None:
+async def test_pending_and_final_outcome_of_a_request_are_two_rows(
+    store: AuditStore, people: psycopg.Connection
+) -> None:
     pending = outcome(0, status="pending_approval", revision=0)
     assert await store.write(batch(0, 2, [pending, outcome(0)])) == WriteResult(outcomes=2)
     assert await store.write(batch(2, 4, [pending, outcome(0)])) == WriteResult(duplicates=2)
@@ -96,9 +111,13 @@ async def test_the_same_place_of_another_cluster_is_another_request(store: Audit
     assert await store.write(batch(0, 1, [outcome(0)], cluster="c2")) == WriteResult(outcomes=1)
 
 
-async def test_shadows_ledgers_and_dead_letters_count_once(store: AuditStore, people: psycopg.Connection) -> None:
+async def test_shadows_ledgers_and_dead_letters_count_once(
+    store: AuditStore, people: psycopg.Connection
+) -> None:
     ledger = Ledger(topic=REQUESTS, partition=0, start=0, end=1, requests=1, dead_letters=1)
-    letter = DeadLetter(reason="not_json", field="value", expected="J\0N", topic=REQUESTS, partition=0, offset=9)
+    letter = DeadLetter(
+        reason="not_json", field="value", expected="J\0N", topic=REQUESTS, partition=0, offset=9
+    )
     shadows = [shadow(0), shadow(0, answer=answer("ml@8")), shadow(1)]
     for start in (0, 1):
         first = start == 0
@@ -117,7 +136,9 @@ async def test_shadows_ledgers_and_dead_letters_count_once(store: AuditStore, pe
     assert await store.write(batch(2, 5, topic="s", shadows=partly)) == WriteResult(shadows=1, duplicates=2)
 
 
-async def test_a_new_owner_ends_what_a_stalled_one_left_open(migrated: str, people: psycopg.Connection) -> None:
+async def test_a_new_owner_ends_what_a_stalled_one_left_open(
+    migrated: str, people: psycopg.Connection
+) -> None:
     stalled = asyncio.Event()
     never = asyncio.Event()
 
@@ -140,6 +161,18 @@ async def test_a_new_owner_ends_what_a_stalled_one_left_open(migrated: str, peop
     assert count(people, "agent_decisions") == 1
 
 
+async def test_a_new_owner_ends_an_old_one_that_stalled_in_the_middle_of_its_rows(migrated: str) -> None:
+    async with AuditStore(migrated, deadline_s=20) as new:
+        await new.write(batch(0, 1, [outcome(0)]))
+        with pytest.raises(psycopg.OperationalError), psycopg.connect(migrated) as stalled:
+            lock = (lock_name(LANE, CLUSTER, OUTCOMES), 0)
+            stalled.execute("SELECT pg_advisory_xact_lock(hashtext(%s), %s)", lock)
+            with stalled.cursor().copy("COPY ml_learning.decision_places FROM STDIN") as rows:
+                rows.write("1\t0\t5\t1\t")
+                assert await new.take_over(*PARTITION) == 1
+                assert await new.write(batch(1, 2, [outcome(1)])) == WriteResult(outcomes=1)
+
+
 async def test_a_new_owner_leaves_the_writers_of_other_partitions_alone(migrated: str) -> None:
     stalled = asyncio.Event()
     go_on = asyncio.Event()
@@ -158,7 +191,9 @@ async def test_a_new_owner_leaves_the_writers_of_other_partitions_alone(migrated
         assert await task == WriteResult()
 
 
-async def test_a_topic_is_numbered_once_and_its_number_is_not_used_up(migrated: str, people: psycopg.Connection) -> None:
+async def test_a_topic_is_numbered_once_and_its_number_is_not_used_up(
+    migrated: str, people: psycopg.Connection
+) -> None:
     for number in range(3):
         async with AuditStore(migrated) as store:
             await store.write(batch(number, number + 1, [outcome(number)]))

@@ -26,13 +26,21 @@ async def test_feedback_before_its_decision_is_joined_once_that_comes(store: Aud
     await store.write(batch(0, 1, [outcome(0)]))
     async with store.connection() as connection:
         (found,) = await labelled(connection, AGENT)
-    assert (found.decision_id, found.label, found.served, found.rules, found.ml) == ("d0-0", "none", "update", "update", None)
+    assert (found.decision_id, found.label, found.served, found.rules, found.ml) == (
+        "d0-0",
+        "none",
+        "update",
+        "update",
+        None,
+    )
 
 
 async def test_the_same_event_twice_counts_once(store: AuditStore, people: psycopg.Connection) -> None:
     event = feedback("e", label="none", rating=4)
     assert await store.write(told(0, event, event)) == WriteResult(feedback=1, duplicates=1)
-    assert await store.write(told(2, event, feedback("e2", rating=5))) == WriteResult(feedback=1, duplicates=1)
+    assert await store.write(told(2, event, feedback("e2", rating=5))) == WriteResult(
+        feedback=1, duplicates=1
+    )
     assert count(people, "decision_feedback") == 3
     assert count(people, "feedback_contents") == count(people, "feedback_events") == 2
 
@@ -46,7 +54,9 @@ async def test_the_label_known_last_counts_whatever_its_sender_says_about_time(s
     late = START + timedelta(days=30)
     await store.write(batch(0, 1, [outcome(0)]))
     await store.write(told(0, feedback("e1", label="first", observed_at=late)))
-    await store.write(told(1, feedback("e2", label="second"), feedback("e3", label="third", observed_at=START)))
+    await store.write(
+        told(1, feedback("e2", label="second"), feedback("e3", label="third", observed_at=START))
+    )
     async with store.connection() as connection:
         (found,) = await labelled(connection, AGENT)
         everything = await decision(connection, "d0-0")
@@ -80,7 +90,9 @@ async def test_a_pending_outcome_is_no_answer_yet(store: AuditStore) -> None:
         assert await labelled(connection, AGENT) == []
 
 
-async def test_every_kind_is_a_row_and_free_text_lies_apart(store: AuditStore, people: psycopg.Connection) -> None:
+async def test_every_kind_is_a_row_and_free_text_lies_apart(
+    store: AuditStore, people: psycopg.Connection
+) -> None:
     values = {
         "label": "none", "rating": 4.5, "comment": "Ann \0says so", "signal": "edited", "task_completed_at": START,
         "task_duration_s": 60.5, "correction": "c1", "complaint": "c2", "critical_error": "c3",
@@ -94,14 +106,22 @@ async def test_every_kind_is_a_row_and_free_text_lies_apart(store: AuditStore, p
     stored = dict(rows)
     assert set(stored) == set(KINDS)
     assert {kind for kind, value in stored.items() if value is None} == FREE_TEXT
-    assert (stored["rating"], stored["tokens"], stored["task_completed_at"]) == ("4.5", "1000", f"{START:%Y-%m-%d %X}+00")
-    kept = people.execute("SELECT unit, ml_learning.as_jsonb(content) FROM ml_learning.feedback_contents").fetchone()
+    assert (stored["rating"], stored["tokens"], stored["task_completed_at"]) == (
+        "4.5",
+        "1000",
+        f"{START:%Y-%m-%d %X}+00",
+    )
+    kept = people.execute(
+        "SELECT unit, ml_learning.as_jsonb(content) FROM ml_learning.feedback_contents"
+    ).fetchone()
     expected = {"sender": "ann", **{kind: values[kind] for kind in FREE_TEXT}, "comment": "Ann \ufffdsays so"}
     assert kept == ("repo-1", expected)
 
 
 async def test_feedback_is_committed_to_its_content(store: AuditStore, people: psycopg.Connection) -> None:
-    await store.write(told(0, feedback("e", comment="good", unit="repo-1", sender="ann"), feedback("e2", rating=1)))
+    await store.write(
+        told(0, feedback("e", comment="good", unit="repo-1", sender="ann"), feedback("e2", rating=1))
+    )
     rows = people.execute(
         "SELECT f.commitment = ml_learning.commitment(c.salt, c.unit, c.content) FROM ml_learning.decision_feedback f"
         " JOIN ml_learning.feedback_contents c USING (decision_id, event_id)"
@@ -109,7 +129,9 @@ async def test_feedback_is_committed_to_its_content(store: AuditStore, people: p
     assert rows == [(True,), (True,)]
 
 
-async def test_deleted_contents_leave_the_feedback_readable(store: AuditStore, people: psycopg.Connection) -> None:
+async def test_deleted_contents_leave_the_feedback_readable(
+    store: AuditStore, people: psycopg.Connection
+) -> None:
     await store.write(batch(0, 1, [outcome(0)]))
     await store.write(told(0, feedback("e", comment="good", rating=5)))
     people.execute("DELETE FROM ml_learning.feedback_contents")

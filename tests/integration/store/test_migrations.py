@@ -7,6 +7,7 @@ import sys
 import psycopg
 import pytest
 from msgspec.structs import replace
+from psycopg.conninfo import conninfo_to_dict
 
 from pointsman.streams.store import MigrationError, NotMigrated, StoreUnavailable
 from pointsman.streams.store.audit import AuditStore
@@ -85,8 +86,8 @@ async def test_each_earlier_version_can_be_brought_to_the_newest(database: str) 
         assert await migrate(database, migrations()[:upto]) == [NAMES[upto - 1]]
 
 
-async def test_a_role_that_may_not_make_roles_migrates_too(database: str, postgres: str) -> None:
-    owner = f"owner_{database.split('dbname=')[1].split()[0]}"
+async def test_a_role_that_may_not_make_roles_migrates_too(database: str) -> None:
+    owner = f"owner_{conninfo_to_dict(database)['dbname']}"
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute(f"CREATE ROLE {owner} LOGIN NOCREATEROLE".encode())
         connection.execute(f"GRANT ALL ON DATABASE {connection.info.dbname} TO {owner}".encode())

@@ -61,13 +61,17 @@ async def test_every_column_of_a_decision_is_read_back(store: AuditStore) -> Non
     async with store.connection() as connection:
         found = await decision(connection, "änderung/7")
     assert found is not None
-    written = {name: found.pop(name) for name in ("known_at", "commitment", "revisions", "shadows", "feedback")}
+    written = {
+        name: found.pop(name) for name in ("known_at", "commitment", "revisions", "shadows", "feedback")
+    }
     assert found == EXPECTED
     assert abs(written["known_at"] - datetime.now(UTC)) < timedelta(minutes=5)
     assert len(written["commitment"]) == 32
 
 
-async def test_the_commitment_is_to_unit_and_input_byte_for_byte(store: AuditStore, people: psycopg.Connection) -> None:
+async def test_the_commitment_is_to_unit_and_input_byte_for_byte(
+    store: AuditStore, people: psycopg.Connection
+) -> None:
     await store.write(batch(0, 3, [FULL, outcome(0, unit=None), outcome(1, unit="a\0b")]))
     rows = people.execute(
         "SELECT d.commitment = ml_learning.commitment(c.salt, c.unit, c.input), c.input, length(c.salt)"
@@ -92,7 +96,9 @@ async def test_a_decision_comes_with_its_revisions_shadows_and_feedback(store: A
     assert found is not None
     assert [row["status"] for row in found["revisions"]] == ["final", "pending_approval"]
     assert [row["prediction"] for row in found["shadows"]] == ["none"]
-    assert [(row["kind"], row["value_text"], row["sender"]) for row in found["feedback"]] == [("comment", "fine", "ann")]
+    assert [(row["kind"], row["value_text"], row["sender"]) for row in found["feedback"]] == [
+        ("comment", "fine", "ann")
+    ]
 
 
 async def test_what_producers_may_send_and_postgres_cannot_hold_stops_nothing(store: AuditStore) -> None:
@@ -125,7 +131,9 @@ async def test_a_summary_counts_by_source_and_arm(store: AuditStore) -> None:
     given[0] = outcome(
         0, arm="candidate", source="ml", answers=Answers(rules=answer(), ml=ml), timings=given[0].timings
     )
-    given[1] = outcome(1, arm="candidate", fallback_reason="timeout", action="escalate", timings=given[1].timings)
+    given[1] = outcome(
+        1, arm="candidate", fallback_reason="timeout", action="escalate", timings=given[1].timings
+    )
     await store.write(batch(0, 5, given))
     async with store.connection() as connection:
         found = await summary(connection, AGENT)
@@ -133,9 +141,19 @@ async def test_a_summary_counts_by_source_and_arm(store: AuditStore) -> None:
         assert (await summary(connection, "nobody")).p50_ms is None
     assert found.by_source == {"ml": 1, "deterministic": 4}
     candidate, control = found.arms
-    assert (candidate.arm, candidate.decisions, candidate.by_ml, candidate.fallbacks) == ("candidate", 2, 1, 1)
+    assert (candidate.arm, candidate.decisions, candidate.by_ml, candidate.fallbacks) == (
+        "candidate",
+        2,
+        1,
+        1,
+    )
     assert (candidate.escalations, candidate.both_answered, candidate.agreements) == (1, 1, 1)
-    assert (control.arm, control.decisions, control.validations, control.confidence_mean) == ("control", 3, 3, 0.7)
+    assert (control.arm, control.decisions, control.validations, control.confidence_mean) == (
+        "control",
+        3,
+        3,
+        0.7,
+    )
     assert control.latency_mean_ms == pytest.approx(418 / 3, abs=1e-3)
     assert found.fallbacks == {"timeout": 1}
     histogram = {bucket(total): 1 for total in totals}
@@ -148,13 +166,19 @@ async def test_a_summary_counts_by_source_and_arm(store: AuditStore) -> None:
 
 def ledgers(*ranges: tuple[int, int, dict[str, int]]) -> list[Summary]:
     return [
-        Summary(at=START, lane="decisions", ledger=Ledger(topic=REQUESTS, partition=0, start=start, end=end, **counts))
+        Summary(
+            at=START,
+            lane="decisions",
+            ledger=Ledger(topic=REQUESTS, partition=0, start=start, end=end, **counts),
+        )
         for start, end, counts in ranges
     ]
 
 
 async def test_a_ledger_that_agrees_with_the_audit_has_no_differences(store: AuditStore) -> None:
-    letter = DeadLetter(reason="not_json", field="value", expected="JSON", topic=REQUESTS, partition=0, offset=5)
+    letter = DeadLetter(
+        reason="not_json", field="value", expected="JSON", topic=REQUESTS, partition=0, offset=5
+    )
     pending = outcome(2, status="pending_approval", revision=0)
     await store.write(batch(0, 4, [outcome(0), outcome(1), pending, outcome(2)]))
     await store.write(batch(0, 1, topic="d", dead_letters=[letter]))
@@ -167,7 +191,9 @@ async def test_a_ledger_that_agrees_with_the_audit_has_no_differences(store: Aud
         assert await ledger_check(connection, grace_s=0) == []
 
 
-async def test_the_ledger_check_names_holes_overlaps_losses_and_what_is_unaccounted_for(store: AuditStore) -> None:
+async def test_the_ledger_check_names_holes_overlaps_losses_and_what_is_unaccounted_for(
+    store: AuditStore,
+) -> None:
     await store.write(batch(0, 1, [outcome(0)]))
     told = ledgers(
         (0, 3, {"requests": 3, "outcomes": 2, "dead_letters": 1}),
@@ -189,9 +215,18 @@ async def test_the_ledger_check_names_holes_overlaps_losses_and_what_is_unaccoun
 
 
 async def test_the_place_of_one_request_may_be_far_along(store: AuditStore) -> None:
-    far = outcome(0, decision_id="far", place=Place(topic=REQUESTS, partition=2**31 - 1, offset=2**62), content_hash="f" * 16)
+    far = outcome(
+        0,
+        decision_id="far",
+        place=Place(topic=REQUESTS, partition=2**31 - 1, offset=2**62),
+        content_hash="f" * 16,
+    )
     await store.write(batch(0, 1, [far]))
     async with store.connection() as connection:
         found = await decision(connection, "far")
     assert found is not None
-    assert (found["partition"], found["request_offset"], found["content_hash"]) == (2**31 - 1, 2**62, "f" * 16)
+    assert (found["partition"], found["request_offset"], found["content_hash"]) == (
+        2**31 - 1,
+        2**62,
+        "f" * 16,
+    )

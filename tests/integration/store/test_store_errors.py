@@ -66,7 +66,9 @@ async def within(seconds: float, store: AuditStore) -> int:
                 await asyncio.sleep(0.1)
 
 
-async def test_an_ended_session_is_an_error_that_may_pass(store: AuditStore, people: psycopg.Connection) -> None:
+async def test_an_ended_session_is_an_error_that_may_pass(
+    store: AuditStore, people: psycopg.Connection
+) -> None:
     await store.write(batch(0, 1, [outcome(0)]))
     people.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pointsman'"
                    " AND datname = current_database()")  # fmt: skip
@@ -79,7 +81,7 @@ async def test_a_lock_that_stays_is_given_up_at_the_deadline(migrated: str) -> N
     async with AuditStore(migrated, deadline_s=0.5) as store:
         with psycopg.connect(migrated) as rival:
             rival.execute("LOCK ml_learning.agent_decisions")
-            with pytest.raises(StoreUnavailable, match="within 0.5 s"):
+            with pytest.raises(StoreUnavailable, match=r"within 0\.5 s"):
                 await store.write(batch(0, 1, [outcome(0)]))
         assert await within(20, store) == 1
 
@@ -101,7 +103,9 @@ async def test_the_newest_postgresql_serves_as_the_oldest(newest: str) -> None:
     await migrate(newest)
     async with AuditStore(newest) as store:
         assert await store.write(batch(0, 2, [outcome(0), outcome(1)])) == WriteResult(outcomes=2)
-        assert await store.write(batch(2, 4, [outcome(1), outcome(2)])) == WriteResult(outcomes=1, duplicates=1)
+        assert await store.write(batch(2, 4, [outcome(1), outcome(2)])) == WriteResult(
+            outcomes=1, duplicates=1
+        )
         assert await store.take_over("sink", "cluster-1", "decision-outcomes", 0) == 4
         with pytest.raises(OffsetConflict):
             await store.write(batch(0, 1))
@@ -120,7 +124,10 @@ async def test_where_roles_may_not_be_made_all_works_and_triggers_still_guard(ne
         assert await store.write(batch(0, 1, [outcome(0)])) == WriteResult(outcomes=1)
         assert await store.take_over("sink", "cluster-1", "decision-outcomes", 0) == 1
     with psycopg.connect(plain, autocommit=True) as connection:
-        assert connection.execute("SELECT rolname FROM pg_roles WHERE rolname LIKE 'pointsman_%'").fetchall() == []
+        assert (
+            connection.execute("SELECT rolname FROM pg_roles WHERE rolname LIKE 'pointsman_%'").fetchall()
+            == []
+        )
         assert count(connection, "agent_decisions") == 1
         with pytest.raises(psycopg.errors.InsufficientPrivilege, match="append-only: DELETE"):
             connection.execute("DELETE FROM ml_learning.agent_decisions")

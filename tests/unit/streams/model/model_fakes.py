@@ -22,7 +22,7 @@ def _first(matrix: Matrix) -> Any:
 
 
 def _obey(matrix: Matrix) -> Any:
-    """Column 1 commands: 0 column 0; 1 raise; 2 NaN; 3 too few; 4 die; 5 hang; 6 no numbers; 7 out of range."""
+    """Column 1 commands: 0 column 0; 1 raise; 2 NaN; 3 too few; 4 die; 5 hang; 6 text; 7 out of range."""
     command = int(matrix[0, 1])
     if command == 1:
         raise RuntimeError("the model is out of order")

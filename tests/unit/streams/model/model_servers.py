@@ -121,5 +121,5 @@ async def our_server() -> AsyncIterator[tuple[str, ServerMetrics]]:
 
 def environment() -> dict[str, str]:
     """For a server process that is to find the fake models."""
-    root = Path(__file__).parents[4]
-    return {**os.environ, "PYTHONPATH": str(root)}
+    paths = [str(Path(__file__).parents[4]), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}

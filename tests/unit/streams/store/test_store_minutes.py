@@ -57,10 +57,16 @@ def test_parts_add_up_to_the_whole_in_any_order(given_: list[Outcome], cut: int)
 def test_every_final_outcome_is_in_one_minute_and_one_bucket(given_: list[Outcome]) -> None:
     counters, fallbacks, latency = added([fold(given_)])
     final = [one for one in given_ if one.status == "final"]
-    totals = dict(zip(COUNTERS, (sum(column) for column in zip(*counters.values(), strict=True)), strict=False))
+    totals = dict(
+        zip(COUNTERS, (sum(column) for column in zip(*counters.values(), strict=True)), strict=False)
+    )
     assert totals.get("decisions", 0) == len(final) == latency.total()
     assert totals.get("pending", 0) == len(given_) - len(final)
-    assert totals.get("fallbacks", 0) == sum(one.fallback_reason is not None for one in final) == fallbacks.total()
+    assert (
+        totals.get("fallbacks", 0)
+        == sum(one.fallback_reason is not None for one in final)
+        == fallbacks.total()
+    )
     buckets: Counter[int] = Counter()
     for key, n in latency.items():
         buckets[key[-1]] += n  # type: ignore[index]

@@ -36,7 +36,9 @@ def test_a_gap_in_the_numbers_is_an_error(tmp_path, monkeypatch: pytest.MonkeyPa
         migrations("gapped")
 
 
-def test_line_endings_of_a_checkout_do_not_change_a_checksum(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_line_endings_of_a_checkout_do_not_change_a_checksum(
+    tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, text in (("unix", b"SELECT 1\n;\n"), ("dos", b"SELECT 1\r\n;\r\n")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").touch()
@@ -47,7 +49,11 @@ def test_line_endings_of_a_checkout_do_not_change_a_checksum(tmp_path, monkeypat
 
 def test_each_state_of_a_migration_is_told_apart() -> None:
     known = [Migration(number, f"m{number}", "", f"c{number}") for number in (1, 2, 3)]
-    applied = {1: Applied(1, "m1", "c1", NOW), 2: Applied(2, "m2", "other", NOW), 4: Applied(4, "m4", "c4", NOW)}
+    applied = {
+        1: Applied(1, "m1", "c1", NOW),
+        2: Applied(2, "m2", "other", NOW),
+        4: Applied(4, "m4", "c4", NOW),
+    }
     assert [state.state for state in compare(known, applied)] == ["applied", "changed", "pending", "unknown"]
 
 
@@ -60,7 +66,14 @@ def test_an_impossible_range_is_refused(start: int, end: int) -> None:
 def test_trace_ids_must_match_their_outcomes() -> None:
     with pytest.raises(ValueError, match="2 trace ids for 1 outcomes"):
         SinkBatch(
-            lane="l", cluster="c", topic="t", partition=0, start=0, end=1, outcomes=[outcome()], trace_ids=["a", "b"]
+            lane="l",
+            cluster="c",
+            topic="t",
+            partition=0,
+            start=0,
+            end=1,
+            outcomes=[outcome()],
+            trace_ids=["a", "b"],
         )
 
 
@@ -70,7 +83,13 @@ def test_a_dead_letter_is_read_from_its_headers() -> None:
         ("partition", b"3"), ("offset", b"41"), ("attempt", b"2"), ("traceparent", b"\xff"),
     ]  # fmt: skip
     assert DeadLetter.from_headers(headers) == DeadLetter(
-        reason="wrong_type", field="input.files[2]", expected="an array", topic="t", partition=3, offset=41, attempt=2
+        reason="wrong_type",
+        field="input.files[2]",
+        expected="an array",
+        topic="t",
+        partition=3,
+        offset=41,
+        attempt=2,
     )
 
 

@@ -12,7 +12,10 @@ EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 ZONES = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 
 
-@given(st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 30), timezones=ZONES))
+FIRST, LAST = datetime(1, 1, 3), datetime(9999, 12, 30)  # noqa: DTZ001 - hypothesis adds the zone
+
+
+@given(st.datetimes(FIRST, LAST, timezones=ZONES))
 def test_times_are_exact_to_the_microsecond_in_any_zone(at: datetime) -> None:
     assert EPOCH + timedelta(microseconds=copyrow.micros(at)) == at
 
@@ -43,7 +46,10 @@ def test_a_hash_is_a_signed_number_of_its_own(number: int) -> None:
     assert signed % 2**64 == number
 
 
-@given(st.tuples(st.none() | st.text(min_size=1), st.binary()), st.tuples(st.none() | st.text(min_size=1), st.binary()))
+@given(
+    st.tuples(st.none() | st.text(min_size=1), st.binary()),
+    st.tuples(st.none() | st.text(min_size=1), st.binary()),
+)
 def test_only_the_same_unit_and_input_have_the_same_commitment(
     one: tuple[str | None, bytes], other: tuple[str | None, bytes]
 ) -> None:

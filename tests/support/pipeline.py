@@ -1,0 +1,310 @@
+"""A whole deployment for a test: topics, migrated database, workers as processes; and an account of what came out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import psutil
+import psycopg
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from pointsman.streams import topics
+from pointsman.streams.flags import FlagWriter
+from pointsman.streams.settings import Settings, load
+from pointsman.streams.store import migrate
+from pointsman.streams.topics import Names
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "agents"
+WAIT_S = 60.0
+"""Far beyond what anything here takes on an idle machine: when it is over, something hangs."""
+
+Record = tuple[bytes | None, bytes | None]
+
+
+class WorkerProcess:
+    """`pointsman worker` as a process of its own, its log in a file."""
+
+    def __init__(self, settings: dict[str, str], log: Path) -> None:
+        self.log = log
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("POINTSMAN_")}
+        environment |= {f"POINTSMAN_{name.upper()}": value for name, value in settings.items()}
+        with log.open("ab") as out:
+            self._began = out.tell()
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "pointsman.streams.cli", "worker"],
+                env=environment | {"POINTSMAN_LOG": "json"},
+                stdout=out,
+                stderr=out,
+                stdin=subprocess.DEVNULL,
+            )
+
+    @property
+    def pid(self) -> int:
+        """Of the worker itself."""
+        return self._process.pid
+
+    def ops(self) -> str | None:
+        """Address of its operations port, once it said so."""
+        for line in self.log.read_bytes()[self._began :].splitlines():
+            if b'"worker runs"' in line:
+                return str(json.loads(line)["ops"])
+        return None
+
+    def report(self, page: str) -> Any:
+        """A page of the operations port, whatever its status; None while there is none."""
+        address = self.ops()
+        if address is None:
+            return None
+        try:
+            with urllib.request.urlopen(f"{address}/{page}", timeout=5) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            return json.load(error)
+        except OSError:
+            return None
+
+    def wait_ready(self) -> Self:
+        """Until it owns partitions and serves them; fails with its log when it ends instead."""
+
+        def ready() -> bool:
+            assert self._process.poll() is None, f"the worker ended: {self.tail()}"
+            return bool((self.report("ready") or {}).get("ready"))
+
+        wait_for(ready, "the worker to be ready", detail=self.tail)
+        return self
+
+    def model_pid(self) -> int:
+        """Its model process."""
+        for child in psutil.Process(self.pid).children():
+            if "pointsman.streams.model.server" in " ".join(child.cmdline()):
+                return int(child.pid)
+        raise AssertionError("the worker has no model process")
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._process.kill()
+        self._process.wait()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Any signal."""
+        self._process.send_signal(number)
+
+    def stop(self) -> int:
+        """SIGTERM; its exit code."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGCONT)
+            self._process.terminate()
+            try:
+                self._process.wait(30)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise AssertionError(f"the worker did not stop: {self.tail()}") from None
+        return self._process.returncode
+
+    def tail(self) -> str:
+        """The end of its log."""
+        return self.log.read_text()[-4000:]
+
+
+@dataclass
+class Pipeline:
+    """One test's deployment on shared servers."""
+
+    bootstrap: str
+    dsn: str
+    prefix: str
+    folder: Path
+    options: dict[str, str] = field(default_factory=dict)
+    workers: list[WorkerProcess] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.names = Names(self.prefix)
+        self._producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 5})
+
+    @property
+    def settings(self) -> Settings:
+        """As the workers have them."""
+        return load({"kafka": self.bootstrap, "topic_prefix": self.prefix, "group": f"{self.prefix}g"}, {}).settings
+
+    async def prepare(self, *, flag: str = "", percentage: float = 0) -> Self:
+        """Topics, tables and, if named, a flag."""
+        admin = await topics.connect(self.bootstrap)
+        try:
+            await topics.create(admin, self.settings)
+        finally:
+            await admin.close()
+        if self.dsn:
+            await migrate.migrate(self.dsn)
+        if flag:
+            await self.flag(flag, percentage)
+        return self
+
+    async def flag(self, name: str, percentage: float) -> None:
+        """Set a flag."""
+        writer = FlagWriter(self.bootstrap, self.names.flags, group=self.settings.group)
+        await writer.set(name, percentage, by="test")
+
+    def worker(self, lanes: str = "decisions,live", **options: str) -> WorkerProcess:
+        """Start a worker; `wait_ready` waits for it."""
+        settings = {
+            "kafka": self.bootstrap,
+            "dsn": self.dsn,
+            "topic_prefix": self.prefix,
+            "group": f"{self.prefix}g",
+            "agents": str(EXAMPLES),
+            "lanes": lanes,
+            "metrics_port": "0",
+            "data_dir": str(self.folder / "data"),
+        }
+        log = self.folder / f"worker-{len(self.workers)}.log"
+        worker = WorkerProcess(settings | self.options | options, log)
+        self.workers.append(worker)
+        return worker
+
+    def send(self, records: Iterable[Record], topic: str | None = None, *, partition: int | None = None) -> None:
+        """Produce records, with librdkafka: a client that is not ours."""
+        where = {} if partition is None else {"partition": partition}
+        for key, value in records:
+            while True:
+                try:
+                    self._producer.produce(topic or self.names.requests, value, key, **where)
+                    break
+                except BufferError:
+                    self._producer.poll(0.1)
+        assert self._producer.flush(60) == 0, "the broker took not all records"
+
+    def read(self, topic: str, until: Callable[[list[Any]], bool], *, timeout_s: float = WAIT_S) -> list[Any]:
+        """Committed records of a topic from its beginning, until the condition holds; then all that is there."""
+        with consumer(self.bootstrap, topic) as reader:
+            found: list[Any] = []
+            deadline = time.monotonic() + timeout_s
+            while not until(found):
+                assert time.monotonic() < deadline, f"{topic}: {len(found)} records; {self._tails()}"
+                found += good(reader.consume(1000, 0.2))
+            # What was committed too much lies right behind; an end offset says when all was read.
+            found += to_end(reader, topic)
+            return found
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """Rows of a query."""
+        with psycopg.connect(self.dsn) as connection:
+            return connection.execute(query).fetchall()
+
+    def wait_rows(self, query: str, wanted: object) -> None:
+        """Until the query's first value is as wanted."""
+        wait_for(
+            lambda: self.rows(query)[0][0] == wanted,
+            f"{query} = {wanted}",
+            detail=lambda: f"{self.rows(query)} {self._tails()}",
+        )
+
+    def _tails(self) -> str:
+        return "\n".join(worker.tail() for worker in self.workers)
+
+    def close(self) -> None:
+        """Stop all workers."""
+        for worker in self.workers:
+            worker.stop()
+
+
+@contextlib.contextmanager
+def consumer(bootstrap: str, topic: str) -> Iterator[Consumer]:
+    """A librdkafka consumer, `read_committed`, on all partitions from their beginning."""
+    reader = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "reader",
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "earliest",
+            "enable.auto.commit": False,
+        }
+    )
+    try:
+        partitions = reader.list_topics(topic, timeout=20).topics[topic].partitions
+        reader.assign([TopicPartition(topic, number, 0) for number in partitions])
+        yield reader
+    finally:
+        reader.close()
+
+
+def to_end(reader: Consumer, topic: str) -> list[Any]:
+    """The records up to the last stable offset of each partition, as it is now."""
+    ends = {tp.partition: reader.get_watermark_offsets(tp, timeout=20)[1] for tp in reader.assignment()}
+    found: list[Any] = []
+    deadline = time.monotonic() + WAIT_S
+    while any(tp.offset < ends[tp.partition] for tp in reader.position(reader.assignment()) if tp.offset >= 0):
+        assert time.monotonic() < deadline, f"{topic}: its end was not reached"
+        batch = good(reader.consume(1000, 0.5))
+        if not batch:  # only transaction markers are left: no record will come
+            break
+        found += batch
+    return found
+
+
+def good(messages: Sequence[Any]) -> list[Any]:
+    """Messages without the reader's own events."""
+    return [message for message in messages if message.error() is None]
+
+
+def wait_for(done: Callable[[], bool], what: str, *, detail: Callable[[], str] = lambda: "") -> None:
+    """Poll until done; fail with a reason."""
+    deadline = time.monotonic() + WAIT_S
+    while not done():
+        assert time.monotonic() < deadline, f"waited {WAIT_S:.0f} s for {what}; {detail()}"
+        time.sleep(0.05)
+
+
+async def async_wait_for(done: Callable[[], bool], what: str) -> None:
+    """`wait_for`, for tests with an event loop."""
+    await asyncio.to_thread(wait_for, done, what)
+
+
+@dataclass(frozen=True)
+class Account:
+    """What became of the requests: empty lists where all is well."""
+
+    lost: list[str]
+    doubled: list[str]
+    unknown: list[str]
+
+    @property
+    def clean(self) -> bool:
+        """Exactly one each."""
+        return not (self.lost or self.doubled or self.unknown)
+
+
+def account(wanted: Iterable[str], found: Iterable[str]) -> Account:
+    """Compare ids that should have one outcome with the ids of the outcomes."""
+    counts, expected = Counter(found), set(wanted)
+    return Account(
+        lost=sorted(expected - counts.keys()),
+        doubled=sorted(name for name, count in counts.items() if count > 1),
+        unknown=sorted(counts.keys() - expected),
+    )
+
+
+def request(number: int | str, **changes: Any) -> Record:
+    """A request to documentation-keeper; the number makes its id and its content."""
+    body = {
+        "id": f"r-{number}",
+        "agent": "documentation-keeper",
+        "input": {
+            "repository": "octo/engine",
+            "subject": f"Change {number}",
+            "files": [{"path": f"src/part{number}.py", "added": 10, "removed": 3}],
+        },
+    } | changes
+    return str(body.get("unit") or body["id"]).encode(), json.dumps(body).encode()
