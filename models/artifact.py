@@ -85,7 +85,7 @@ class Candidate(Struct, frozen=True, kw_only=True):
     log_loss: float
     balanced_accuracy: float
     microseconds_per_row: float | None = None
-    """Left out of cards that must come out the same each time: it depends on the machine."""
+    """In batches of 500, on the machine that trained."""
     chosen: bool = False
 
 

@@ -14,7 +14,7 @@ T = TypeVar("T")
 DEPTH_MAX: Final = 32
 """No contract nests deeper than 6; 32 leaves room, and is far from the interpreter's stack."""
 
-_AT = re.compile(r" - at `(?P<path>[^`]*)`$")
+_AT = re.compile(r" - at (?:`key` in )?`(?P<path>[^`]*)`$")
 _MISSING = re.compile(r"^Object missing required field `(?P<name>[^`]+)`")
 _STRINGS_OR_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 """A string without an end runs to the end: else each of its quotes would be tried again, in quadratic time."""

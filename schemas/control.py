@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated
 
 from msgspec import Meta, Struct
+
+from pointsman.schemas.request import Moment
 
 FlagName = Annotated[str, Meta(pattern="^[a-z][a-z0-9._-]{0,99}$")]
 Percentage = Annotated[float, Meta(ge=0, le=100)]
@@ -20,7 +21,7 @@ class Flag(Struct, frozen=True, kw_only=True):
     """Rises by one with each change."""
     seed: Annotated[str, Meta(min_length=1, max_length=64)]
     """Drawn when the flag is first set, then kept: it makes the sticky split monotone."""
-    changed_at: datetime
+    changed_at: Moment
     changed_by: str
     why: str = ""
     schema_version: int = 1

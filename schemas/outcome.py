@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Literal
 
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Struct
+
+from pointsman.schemas.request import EventTime, Moment, Object
 
 Source = Literal["ml", "deterministic"]
 Arm = Literal["candidate", "control"]
@@ -99,13 +100,13 @@ class Outcome(Struct, frozen=True, kw_only=True):
     answers: Answers
     flag: FlagState
     versions: Versions
-    features: Raw
+    features: Object
     """An object: feature name to number."""
-    input: Raw
+    input: Object
     """The request's input as it was received."""
-    requested_at: datetime | None
+    requested_at: EventTime | None
     """The event's own time, from the request."""
-    decided_at: datetime
+    decided_at: Moment
     """Wall clock of the decision."""
     timings: Timings
     place: Place
@@ -120,7 +121,7 @@ class ShadowAnswer(Struct, frozen=True, kw_only=True):
     decision_id: str
     agent: str
     answer: Answer
-    answered_at: datetime
+    answered_at: Moment
     place: Place
     """The request's, as in its outcome."""
     schema_version: int = 1
@@ -137,6 +138,6 @@ class Escalation(Struct, frozen=True, kw_only=True):
     confidence: float
     reason: str
     why: Literal["low_confidence", "approval_required"]
-    escalated_at: datetime
+    escalated_at: Moment
     place: Place
     schema_version: int = 1

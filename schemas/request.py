@@ -24,6 +24,10 @@ EventTime = Annotated[
     Meta(tz=True, description="RFC 3339 with an offset: the event's own time, which may lie in the past."),
 ]
 
+Moment = Annotated[datetime, Meta(tz=True, description="RFC 3339, in UTC: the wall clock of whoever wrote it.")]
+Object = Annotated[Raw, Meta(description="A JSON object.", extra_json_schema={"type": "object"})]
+"""Bytes that are passed on as they are."""
+
 
 class DecisionRequest(Struct, frozen=True, kw_only=True):
     """A decision to be made.
@@ -34,7 +38,7 @@ class DecisionRequest(Struct, frozen=True, kw_only=True):
 
     id: Id
     agent: AgentName
-    input: Raw
+    input: Object
     unit: Unit | None = None
     requested_at: EventTime | None = None
     reply_to: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None

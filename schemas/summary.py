@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
 from pointsman.schemas.outcome import Arm
+from pointsman.schemas.request import Moment
 
 
 class ArmSummary(Struct, kw_only=True, omit_defaults=True):
@@ -60,7 +60,7 @@ class Ledger(Struct, kw_only=True, omit_defaults=True):
 class Summary(Struct, kw_only=True, omit_defaults=True):
     """One lane partition's work since its last summary. Keyed by agent; the ledger has key ``_ledger``."""
 
-    at: datetime
+    at: Moment
     lane: str
     arms: list[ArmSummary] = []
     """Shadow answers come later: `both_answered` counts those known at the outcome."""

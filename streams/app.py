@@ -26,4 +26,6 @@ def create_app(settings: Settings, servers: str, *, embedded: bool) -> faust.App
         topic_allow_declare=not embedded,
         topic_disable_leader=True,
         stream_wait_empty=False,
+        broker_session_timeout=settings.session_timeout_ms / 1000,
+        broker_heartbeat_interval=settings.session_timeout_ms / 6000,
     )

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -16,7 +16,7 @@ from mode import Service
 
 from pointsman.schemas.codec import Decoder, encode
 from pointsman.schemas.control import Flag
-from pointsman.schemas.errors import InvalidMessage
+from pointsman.schemas.errors import InvalidMessage, PointsmanError
 from pointsman.streams import metrics
 from pointsman.streams.topics import partition_numbers
 
@@ -70,7 +70,7 @@ class FlagFollower(Service):
         while not self.should_stop:
             try:
                 await self._read()
-            except (TimeoutError, KafkaError, OSError) as error:
+            except (KafkaError, OSError, PointsmanError) as error:
                 metrics.FLAGS_CURRENT.set(0)
                 logger.warning(
                     "flags cannot be followed; the last known ones stand", extra={"error": repr(error)}
@@ -119,14 +119,17 @@ class FlagWriter:
         return flags
 
     async def set(self, name: str, percentage: float, *, by: str, why: str = "") -> Flag:
-        """Set a flag. The producer starts, and so fences others, before the current value is read."""
+        """Set a flag. The producer starts, and so fences others, before the current value is read.
+
+        Raises `InvalidMessage` where the name or the percentage is none.
+        """
         producer = AIOKafkaProducer(
             bootstrap_servers=self._servers, transactional_id=self._transactional_id, acks="all"
         )
         await producer.start()
         try:
             known = (await self.read()).get(name)
-            flag = Flag(
+            flag = checked(
                 name=name,
                 percentage=percentage,
                 version=known.version + 1 if known else 1,
@@ -143,6 +146,11 @@ class FlagWriter:
         finally:
             await producer.stop()
         return flag
+
+
+def checked(**fields: Any) -> Flag:
+    """A flag that its readers will take. Raises `InvalidMessage` that names the field."""
+    return _decoder.decode(encode(Flag(**fields)))
 
 
 def apply(flags: Flags, value: bytes | None) -> None:

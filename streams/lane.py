@@ -22,6 +22,7 @@ from pointsman.streams.commit import Committer
 from pointsman.streams.metrics import LaneMetrics
 from pointsman.streams.partition import PartitionLoop, Work
 from pointsman.streams.settings import Settings
+from pointsman.streams.topics import partition_numbers
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class Lane(Service):
         settings: Settings,
         factory: Factory,
         interval_ms: int | None = None,
+        static: bool = False,
     ) -> None:
         super().__init__()
         self.name = name
@@ -62,6 +64,7 @@ class Lane(Service):
         self.lags: dict[int, int] = {}
         self._running: dict[int, asyncio.Task[None]] = {}
         self._interval_ms = settings.commit_interval_ms if interval_ms is None else interval_ms
+        self._static = static
         self._factory = factory
         self._polled = time.monotonic()
         self.consumer = AIOKafkaConsumer(
@@ -71,11 +74,11 @@ class Lane(Service):
             auto_offset_reset="earliest",
             isolation_level="read_committed",
             max_partition_fetch_bytes=FETCH_BYTES,
-            fetch_max_wait_ms=250,
+            fetch_max_wait_ms=settings.fetch_wait_ms,
             # Range keeps equal partition numbers of co-partitioned topics together; Round Robin parts them.
             partition_assignment_strategy=(RangePartitionAssignor,),
-            session_timeout_ms=15_000,
-            heartbeat_interval_ms=1_000,
+            session_timeout_ms=settings.session_timeout_ms,
+            heartbeat_interval_ms=max(1, settings.session_timeout_ms // 6),
             max_poll_interval_ms=max(300_000, settings.transaction_deadline_ms * 2),
         )
         self._admin: AIOKafkaAdminClient | None = None
@@ -93,7 +96,10 @@ class Lane(Service):
         self._admin = AIOKafkaAdminClient(bootstrap_servers=self.servers)
         await self._admin.start()
         await self.consumer.start()
-        self.consumer.subscribe(topics=self.topics, listener=_Listener(self))
+        if self._static:
+            await self._take_all()
+        else:
+            self.consumer.subscribe(topics=self.topics, listener=_Listener(self))
 
     async def on_stop(self) -> None:
         """Drain: finish each partition's batch, commit, leave the group."""
@@ -128,6 +134,13 @@ class Lane(Service):
             await self.sleep(1.0)
 
     # -- assignment ------------------------------------------------------------------------------
+
+    async def _take_all(self) -> None:
+        """Every partition, without a group's rebalance: for the embedded broker, which has but one worker."""
+        numbers = {topic: await partition_numbers(self.servers, topic) for topic in self.topics}
+        assigned = [TopicPartition(topic, number) for topic in self.topics for number in numbers[topic]]
+        self.consumer.assign(assigned)
+        self.own(assigned)
 
     def number_of(self, tp: TopicPartition) -> int:
         """Which loop a partition belongs to: that of its number."""

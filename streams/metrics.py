@@ -35,6 +35,7 @@ SHADOWS_MISSED = Counter("pointsman_shadow_missed", "Shadow answers that never c
 LEDGER = Gauge(
     "pointsman_ledger_difference", "Requests unaccounted for; anything but 0 is an alarm.", ["lane"]
 )
+CONTROL_UP = Gauge("pointsman_control_plane_up", "1 while the live figures are kept; lanes go on without.")
 FLAG = Gauge("pointsman_flag_percentage", "Share of the candidate, as this worker knows it.", ["flag"])
 FLAG_VERSION = Gauge("pointsman_flag_version", "Version of the flag, as this worker knows it.", ["flag"])
 FLAGS_CURRENT = Gauge("pointsman_flags_current", "1 while the flag topic can be followed.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -95,10 +96,18 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             description="Commits a second of one process; the interval grows with its partitions to hold this."
         ),
     ] = 400
+    fetch_wait_ms: Annotated[
+        int,
+        Meta(ge=1, le=10_000, description="How long a broker may hold a fetch while there is nothing to read."),
+    ] = 250
     transaction_deadline_ms: Annotated[
         int,
         Meta(ge=1_000, le=600_000, description="A transaction that takes longer is given up and done again."),
     ] = 15_000
+    session_timeout_ms: Annotated[
+        int,
+        Meta(ge=1_000, le=300_000, description="A worker silent for so long has lost its partitions to the others."),
+    ] = 10_000
     duplicate_window_s: Annotated[
         Positive, Meta(description="How long an id is remembered, to answer it once.")
     ] = 86_400
@@ -130,6 +139,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 NAMES: Final = Settings.__struct_fields__
+_EDGES: Final = tuple(each.name for each in fields(Bands))
 _SEPARATORS: Final = {"agents": ":", "lanes": ","}
 
 
@@ -198,11 +208,21 @@ _TYPES: Final = {field.name: field.type for field in msgspec.structs.fields(Sett
 
 def _convert(name: str, value: Any, origin: str) -> Any:
     _known(name, name)
+    if name == "bands":
+        _check_bands(value)
     try:
         return msgspec.convert(value, _TYPES[name], strict=origin == "file", str_keys=True)
     except (msgspec.ValidationError, ValueError) as error:
         shown = PREFIX + name.upper() if origin == "environment" else name
         raise InvalidSetting(shown, f"{error}, not {value!r} (from the {origin})") from error
+
+
+def _check_bands(value: Any) -> None:
+    """A misspelt edge would be passed over in silence, and the default stand in its place."""
+    for agent, bands in value.items() if isinstance(value, Mapping) else ():
+        for edge in bands if isinstance(bands, Mapping) else ():
+            if edge not in _EDGES:
+                raise InvalidSetting(f"bands.{agent}.{edge}", f"no such edge; one of {', '.join(_EDGES)}")
 
 
 def meaning(name: str) -> str:
@@ -223,5 +243,5 @@ def mask(dsn: str) -> str:
     """A connection string without its password."""
     import re  # noqa: PLC0415 - only people's commands come here
 
-    text = re.sub(r"(?<=:)[^:@/]+(?=@)", "***", dsn)
-    return re.sub(r"(password\s*=\s*)('[^']*'|\S+)", r"\1***", text)
+    text = re.sub(r"(?<=://)([^:/@?]*):.*(?=@)", r"\1:***", dsn)
+    return re.sub(r"(password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&]+)", r"\1***", text)

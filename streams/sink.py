@@ -239,6 +239,7 @@ def sink_lane(
     partitions: Mapping[str, int],
     dsn: str,
     cluster: str,
+    embedded: bool = False,
 ) -> SinkLane:
     """The lane that writes rows. ``cluster`` is Kafka's id: offsets of another cluster mean nothing here."""
 
@@ -259,4 +260,5 @@ def sink_lane(
         settings=settings,
         factory=factory,
         interval_ms=INTERVAL_MS,
+        static=embedded,
     )

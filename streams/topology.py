@@ -59,6 +59,7 @@ def build(
         "servers": servers,
         "names": names,
         "partitions": partitions,
+        "embedded": embedded,
     }
     parts = Topology(app=None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import signal
@@ -29,6 +30,9 @@ logger = logging.getLogger(__name__)
 MODEL_START_S = 30.0
 """How long a start waits for the model process; after that the rules answer until it is there."""
 
+WATCH_S = 0.5
+"""How often the parts are looked at."""
+
 
 @dataclass(slots=True)
 class Place:
@@ -51,6 +55,8 @@ class Worker:
     client: ModelClient | None = None
     process: ModelProcess | None = None
     started: list[Service] = field(default_factory=list)
+    control_plane: bool = True
+    """Whether the Faust app runs; where it does not, the live figures stand still."""
 
     def health(self) -> dict[str, Any]:
         """State of each part. ``healthy`` means progress in every lane; a model that is away is no illness."""
@@ -63,6 +69,7 @@ class Worker:
             "healthy": all(lane["healthy"] for lane in lanes.values()),
             "ready": all(lane["ready"] for lane in lanes.values()),
             "lanes": lanes,
+            "control_plane": self.control_plane,
             "models": models,
             "model_restarts": self.process.restarts if self.process else 0,
             "flags": {flag.name: flag.percentage for flag in self.topology.flags.flags.all()}
@@ -129,25 +136,46 @@ async def _serve(
     worker: Worker, ops: Ops, stop: asyncio.Event, on_ready: Callable[[Worker, Ops], None], place: Place
 ) -> None:
     root: Service = worker.topology.app or _Root()
+    # Not waited for: the app's group may first have to expel a member that was killed; decisions need not wait.
+    starting = asyncio.create_task(root.start())
     try:
-        await root.start()
         for service in (ops, *worker.topology.services()):
             await root.add_runtime_dependency(service)
+            await service.maybe_start()
             worker.started.append(service)
         _announce(worker, ops, place)
         # What was loaded at the start stays; the collector need not walk it again and again.
         gc.collect()
         gc.freeze()
         on_ready(worker, ops)
-        await root.wait(stop.wait())
-        if root.crashed:
-            raise root.crash_reason or RuntimeError("a part of the worker crashed")
+        await _until(worker, root, starting, stop)
     finally:
         logger.info("stopping: finishing what is under way")
         for service in reversed(worker.started):
             await service.stop()
+        if not starting.done():
+            starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
         await root.stop()
         logger.info("stopped")
+
+
+async def _until(worker: Worker, root: Service, starting: asyncio.Task[bool], stop: asyncio.Event) -> None:
+    """Until stopped. A lane that crashed ends the worker; a control plane that did is reported, and lanes go on."""
+    reported = False
+    while not stop.is_set():
+        for service in worker.started:
+            if service.crashed:
+                raise service.crash_reason or RuntimeError(f"{service} crashed")
+        failed = starting.exception() if starting.done() and not starting.cancelled() else None
+        worker.control_plane = not root.crashed and failed is None
+        metrics.CONTROL_UP.set(worker.control_plane)
+        if not worker.control_plane and not reported:
+            reported = True
+            error = repr(failed or root.crash_reason)
+            logger.error("the control plane is down; lanes go on with the last flags", extra={"error": error})
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), WATCH_S)
 
 
 def _announce(worker: Worker, ops: Ops, place: Place) -> None:

@@ -1,9 +1,12 @@
 """What every test finds: a clean environment, real servers when it asks for them, and an account of skips."""
 
 import os
+import shutil
+import tempfile
 import uuid
 from collections import Counter
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -69,6 +72,18 @@ def database(postgres: str) -> Iterator[str]:
     """The connection string of an empty data base for one test, dropped afterwards."""
     with fresh_database(postgres) as dsn:
         yield dsn
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A temporary folder that every user may enter, as a server that runs under another user must.
+
+    pytest's own `tmp_path` is below a folder for the person alone, and each new run closes that again.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="pointsman-test-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture

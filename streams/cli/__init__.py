@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     debug = "--debug" in given
     if debug:  # it may stand anywhere
         given.remove("--debug")
+    # Commands tell errors themselves; what runs longer sets up its own logging.
+    logging.getLogger().addHandler(logging.NullHandler())
     from pointsman.streams.cli.app import app  # noqa: PLC0415 - so that a broken install still names its error
 
     try:

@@ -25,6 +25,9 @@ from pointsman.streams.topics import Names
 READY_S: Final = 60.0
 """How long the lanes may take to own their partitions: a second as a rule, a session time-out after a crash."""
 
+EMBEDDED_FETCH_MS: Final = 20
+"""The embedded broker sleeps a fetch's whole wait through, though records come meanwhile; others wake up."""
+
 
 @dataclass(slots=True)
 class Deployment:
@@ -150,6 +153,8 @@ async def _prepare(deployment: Deployment) -> None:
 def _children(deployment: Deployment, logs: Path | None) -> list[Child]:
     """The decisions in one process, the rows in another: so they do not share an interpreter's lock."""
     settings = deployment.settings
+    if deployment.embedded:
+        settings = msgspec.structs.replace(settings, fetch_wait_ms=min(settings.fetch_wait_ms, EMBEDDED_FETCH_MS))
     sink_port = settings.metrics_port + 2 if settings.metrics_port else 0  # the model process has the one between
     plans = {
         "worker": msgspec.structs.replace(settings, lanes=("decisions", "live")),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+
+PIPE_WIDTH: Final = 120
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
@@ -19,7 +22,10 @@ def console(*, stderr: bool = False) -> Console:
     """A console that knows whether a person looks at it."""
     from rich.console import Console  # noqa: PLC0415
 
-    return Console(stderr=stderr, highlight=False, soft_wrap=not (sys.stderr if stderr else sys.stdout).isatty())
+    seen = (sys.stderr if stderr else sys.stdout).isatty()
+    # A pipe has no width; tables fold at this one, plain lines not at all.
+    width = None if seen or "COLUMNS" in os.environ else PIPE_WIDTH
+    return Console(stderr=stderr, highlight=False, soft_wrap=not seen, width=width)
 
 
 def print_json(value: Any) -> None:

@@ -62,7 +62,9 @@ async def ask(scorer: Scorer | None, runtime: Runtime, rows: list[Row], wanted: 
     except BadModelOutput:
         asked.failure = "model_bad_output"
     except Exception:  # whatever the model's side does, the rules answer
-        logger.exception("asking the model failed", extra={"agent": runtime.agent.name, "requests": len(wanted)})
+        logger.exception(
+            "asking the model failed", extra={"agent": runtime.agent.name, "requests": len(wanted)}
+        )
         asked.failure = "model_error"
     asked.waited_ms = (time.perf_counter() - began) * 1000
     return asked

@@ -140,7 +140,9 @@ def _emit_one(decision: Decision, shared: _Shared, i: int, decided: Decided) -> 
     value = _encode(outcome)
     if len(value) > OUTCOME_BYTES_MAX:
         expected = f"an outcome of at most {OUTCOME_BYTES_MAX} bytes, not {len(value)}"
-        decided.too_large.append(Rejected(record, InvalidMessage("too_large_outcome", "input", expected), request.id))
+        decided.too_large.append(
+            Rejected(record, InvalidMessage("too_large_outcome", "input", expected), request.id)
+        )
         return
     decided.outcomes.append((request.id.encode(), value, headers))
     if action == "escalate" or shared.approval:

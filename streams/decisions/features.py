@@ -34,20 +34,22 @@ def compute(agent: Agent, requests: list[Accepted]) -> Computed:
     """Features, then rules. The whole batch goes first; only if it fails is the request found that it fails on."""
     bad: list[Rejected] = []
     requests, rows = _each(
-        "feature_error",
         agent,
-        requests,
-        [each.input for each in requests],
-        lambda inputs: _checked_rows(list(agent.features(inputs)), len(inputs), len(agent.feature_names)),
-        bad,
+        "feature_error",
+        requests=requests,
+        values=[each.input for each in requests],
+        step=lambda inputs: _checked_rows(
+            list(agent.features(inputs)), len(inputs), len(agent.feature_names)
+        ),
+        bad=bad,
     )
     good, rules = _each(
-        "rules_error",
         agent,
-        requests,
-        rows,
-        lambda some: _checked_answers(agent.rules.decide(some), len(some)),
-        bad,
+        "rules_error",
+        requests=requests,
+        values=rows,
+        step=lambda some: _checked_answers(agent.rules.decide(some), len(some)),
+        bad=bad,
     )
     if len(good) < len(requests):
         kept = {id(each) for each in good}
@@ -56,8 +58,9 @@ def compute(agent: Agent, requests: list[Accepted]) -> Computed:
 
 
 def _each(
-    reason: str,
     agent: Agent,
+    reason: str,
+    *,
     requests: list[Accepted],
     values: list[Any],
     step: Callable[[list[Any]], list[T]],
@@ -67,7 +70,7 @@ def _each(
         return [], []
     try:
         return requests, step(values)
-    except Exception:  # noqa: BLE001 - an agent's code may raise anything
+    except Exception:  # an agent's code may raise anything
         extra = {"agent": agent.name, "requests": len(requests), "reason": reason}
         logger.exception("an agent failed on a batch", extra=extra)
     good: list[Accepted] = []

@@ -32,6 +32,7 @@ def decision_lane(
     flags: FlagFollower,
     scorer: Scorer | None,
     transactional: bool,
+    embedded: bool = False,
 ) -> Lane:
     """The lane that decides. Its state is only what `Surroundings` names and what each `DecisionWork` holds."""
 
@@ -66,12 +67,7 @@ def decision_lane(
             deadline_ms = settings.transaction_deadline_ms
             if not transactional:
                 return AtLeastOnce(
-                    servers=servers,
-                    group=lane.group,
-                    partitions=owned,
-                    deadline_ms=deadline_ms,
-                    consumer=lane.consumer,
-                    admin=lambda: lane.admin,
+                    servers=servers, partitions=owned, deadline_ms=deadline_ms, consumer=lane.consumer
                 )
             return Transactional(
                 servers=servers,
@@ -92,5 +88,6 @@ def decision_lane(
         servers=servers,
         settings=settings,
         factory=factory,
+        static=embedded,
     )
     return lane

@@ -290,7 +290,7 @@ class DecisionWork:
         self._rows_asked += len(rows)
         try:
             answers = runtime.ml_answers((await scorer.score_shadow(agent, rows)).values, len(rows))
-        except Exception as error:  # nobody waits for this task: what escapes it is never heard of
+        except Exception as error:  # noqa: BLE001 - nobody waits for this task: what escapes it is never heard of
             reason = _shadow_failure(error)
             metrics.SHADOWS_MISSED.labels(agent, reason).inc(len(rows))
             if reason == "model_error":

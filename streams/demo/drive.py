@@ -26,10 +26,13 @@ from pointsman.streams.errors import KafkaUnavailable
 from pointsman.streams.store.errors import translated
 from pointsman.streams.store.pool import Connection
 from pointsman.streams.store.queries import load
+from pointsman.streams.topics import partition_numbers
 
 _SQL: Final = load("figures.sql", "pointsman.streams.demo")
 LOOK_S: Final = 0.1
 """Between two looks at what the database has."""
+FETCH_MS: Final = 10
+"""The embedded broker sleeps a fetch's whole wait through, though outcomes come meanwhile."""
 STALLED_S: Final = 30.0
 """Without any progress for so long it is given up: a worker that died is back sooner."""
 RECORD_EXTRA: Final = 100
@@ -84,6 +87,8 @@ class Drive:
             async with AsyncExitStack() as stack:
                 consumer = await self._connect(stack)
                 tasks = [asyncio.create_task(self._follow(consumer)), asyncio.create_task(self._look())]
+                for task in tasks:
+                    task.add_done_callback(self._ended)
                 stack.push_async_callback(_cancel, tasks)
                 for event in events:
                     if event.kind == "ask":
@@ -103,11 +108,11 @@ class Drive:
     async def _connect(self, stack: AsyncExitStack) -> AIOKafkaConsumer:
         servers, outcomes = self.deployment.kafka, self.deployment.names.outcomes
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=servers, isolation_level="read_committed", fetch_max_wait_ms=50
+            bootstrap_servers=servers, isolation_level="read_committed", fetch_max_wait_ms=FETCH_MS
         )
         await consumer.start()
         stack.push_async_callback(consumer.stop)
-        numbers = sorted(await self._numbers(consumer, outcomes))
+        numbers = await partition_numbers(servers, outcomes)
         self._partitions = len(numbers)
         consumer.assign([TopicPartition(outcomes, number) for number in numbers])
         await consumer.seek_to_end()
@@ -117,12 +122,6 @@ class Drive:
         await self._producer.start()
         stack.push_async_callback(self._producer.stop)
         return consumer
-
-    async def _numbers(self, consumer: AIOKafkaConsumer, topic: str) -> set[int]:
-        from pointsman.streams.topics import partition_numbers  # noqa: PLC0415 - shares its import with the worker
-
-        del consumer
-        return set(await partition_numbers(self.deployment.kafka, topic))
 
     # -- sending ---------------------------------------------------------------------------------
 
@@ -209,6 +208,11 @@ class Drive:
                         self._move()
             self.progress(self.counts)
             await asyncio.sleep(LOOK_S)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failure = self._failure or error
+            self._moved.set()
 
     def _move(self) -> None:
         self._last_move = time.monotonic()

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-IN_FLIGHT: Final = 400
-"""Requests without an outcome: some four full batches a partition; more would only wait longer."""
+IN_FLIGHT: Final = 250
+"""Requests without an outcome. Twice as many are a quarter faster, and wait half as long again."""
 BYTES: Final = 2 * 1024 * 1024
 """A partition's unread bytes in any one topic. The embedded broker keeps 5 MiB; the rest is for what its
 batches add and for messages that are written between two looks."""

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from pointsman.models.agents.documentation_keeper.git_history import read_git
 from pointsman.models.agents.documentation_keeper.history import Commit, read_commits
-from pointsman.schemas.errors import PointsmanError
+from pointsman.streams.cli.failure import Usage
 
 NEWEST: Final = 20_000
 """Commits of a git repository that are replayed unless a limit says otherwise: some ten seconds' work."""
@@ -22,7 +22,7 @@ FEW: Final = 100
 ANOTHER: Final = "choose another with --git PATH or --commits FILE"
 
 
-class NoInput(PointsmanError):
+class NoInput(Usage):
     """There is no history to replay; the message says how to choose one."""
 
 

@@ -129,7 +129,7 @@ class ModelClient:
         within_ms = self._deadline_ms if deadline_ms is None else deadline_ms
         id_, frame = _request(connection, Lane.SERVED, model, rows)
         try:
-            scores = await _ask(connection, id_, frame, model, len(rows), began + within_ms / 1000)
+            scores = await _ask(connection, id_, frame, model, rows=len(rows), until=began + within_ms / 1000)
         except ModelFailure as failure:
             # a lost connection counts nowhere: while there is none, requests are refused at once
             if failure.reason != "model_unavailable":
@@ -153,7 +153,7 @@ class ModelClient:
         id_, frame = _request(connection, Lane.SHADOW, model, rows)
         self._shadows += 1
         try:
-            return await _ask(connection, id_, frame, model, len(rows), began + within_ms / 1000)
+            return await _ask(connection, id_, frame, model, rows=len(rows), until=began + within_ms / 1000)
         finally:
             self._shadows -= 1
 
@@ -203,7 +203,7 @@ class ModelClient:
         try:
             id_, frame = _request(self._connection, Lane.SERVED, model, [row])
             until = time.perf_counter() + self._deadline_ms / 1000
-            await _ask(self._connection, id_, frame, model, 1, until)
+            await _ask(self._connection, id_, frame, model, rows=1, until=until)
         except ModelFailure:
             return False
         return True
@@ -223,7 +223,7 @@ class ModelClient:
                 self._lost()
             retry_s = RETRY_MIN_S if time.monotonic() - began > SETTLED_S else min(retry_s * 2, RETRY_MAX_S)
             # many clients of one server must not come back in step
-            await asyncio.sleep(retry_s * random.uniform(0.5, 1.0))  # noqa: S311 - nothing secret
+            await asyncio.sleep(retry_s * random.uniform(0.5, 1.0))
 
     def _found(self, connection: Connection, hello: Hello) -> None:
         self._connection = connection
@@ -250,7 +250,7 @@ def _request(connection: Connection, lane: Lane, model: ModelInfo, rows: Sequenc
 
 
 async def _ask(
-    connection: Connection, id_: int, frame: bytes, model: ModelInfo, rows: int, until: float
+    connection: Connection, id_: int, frame: bytes, model: ModelInfo, *, rows: int, until: float
 ) -> Scores:
     if rows == 0:
         return Scores([], model.version)

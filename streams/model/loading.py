@@ -54,9 +54,9 @@ def load_each(folders: Mapping[str, Path]) -> Loaded:
     for name, folder in folders.items():
         try:
             loaded.models[name] = load_artifact(name, folder)
-        except Exception as error:  # noqa: BLE001 - an artifact may fail in any way, and the others must go on
+        except Exception as error:  # an artifact may fail in any way, and the others must go on
             loaded.broken[name] = f"{type(error).__name__}: {error}"
-            logger.error("the model of %s cannot be loaded: %s", name, loaded.broken[name], exc_info=True)
+            logger.exception("the model of %s cannot be loaded", name)
     return loaded
 
 
@@ -82,7 +82,7 @@ def find_loader(name: str) -> Loader:
     found = getattr(import_module(module), function, None) if function else None
     if not callable(found):
         msg = f"a loader is module:function, not {name!r}"
-        raise ValueError(msg)
+        raise ValueError(msg)  # noqa: TRY004 - a setting with a wrong value
     loader: Loader = found
     return loader
 
@@ -92,5 +92,5 @@ def warm_up(loaded: Loaded) -> None:
     for name, model in loaded.models.items():
         try:
             model.score(np.zeros((1, model.info.features)))
-        except Exception:  # noqa: BLE001 - zeros may be no valid row; real requests will tell
+        except Exception:  # zeros may be no valid row; real requests will tell
             logger.warning("the model of %s fails on a row of zeros", name, exc_info=True)

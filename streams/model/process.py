@@ -163,7 +163,7 @@ class ModelProcess:
         """Return when the server does not come up in time, or has come up and is silent for too long."""
         try:
             async with asyncio.timeout(self._startup_s):
-                while not await self._greets(self._startup_s):
+                while not await self._greets(self._startup_s):  # noqa: ASYNC110 - no event tells of it
                     await asyncio.sleep(KNOCK_S)
         except TimeoutError:
             return

@@ -11,13 +11,12 @@ All numbers are little endian; a matrix lies row after row.
 
 from __future__ import annotations
 
+import struct
 import sys
 from array import array
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from itertools import starmap
-from struct import Struct as Layout
-from struct import error as LayoutError
 from typing import Final
 
 import msgspec
@@ -30,9 +29,9 @@ VERSION: Final = 1
 FRAME_BYTES_MAX: Final = 32 * 1024 * 1024
 """The largest batch that settings allow, 100,000 rows, at 40 columns. More is no frame but an accident."""
 
-_LENGTH: Final = Layout("<I")
-_REQUEST: Final = Layout("<BBHIIQ")
-_RESPONSE: Final = Layout("<BBIQ")
+_LENGTH: Final = struct.Struct("<I")
+_REQUEST: Final = struct.Struct("<BBHIIQ")
+_RESPONSE: Final = struct.Struct("<BBIQ")
 _F64: Final = 8
 
 
@@ -165,8 +164,8 @@ def pack_rows(rows: Sequence[Row], columns: int) -> bytes:
     One prepared layout a row is twice as fast as any way through numpy, and checks the width as it goes.
     """
     try:
-        return b"".join(starmap(Layout(f"<{columns}d").pack, rows))
-    except (LayoutError, TypeError, OverflowError) as error:
+        return b"".join(starmap(struct.Struct(f"<{columns}d").pack, rows))
+    except (struct.error, TypeError, OverflowError) as error:
         wrong = {len(row) for row in rows} - {columns}
         msg = (
             f"rows of {sorted(wrong)} columns, not {columns}" if wrong else f"a feature is no float: {error}"

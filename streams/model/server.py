@@ -99,6 +99,10 @@ async def _serve(options: argparse.Namespace) -> None:
     server.close()
     if http is not None:
         http.shutdown()
+    _remove_socket(address)
+
+
+def _remove_socket(address: Address) -> None:
     if address.path:
         Path(address.path).unlink(missing_ok=True)
 

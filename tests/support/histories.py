@@ -31,7 +31,14 @@ def line(number: int, *, docs: bool = False, **changes: Any) -> dict[str, Any]:
         "body_lines": 1,
         "n_files": len(files) + docs,
         "files": [*files, {"p": "docs/index.rst", "a": 5, "r": 0}] if docs else files,
-        "y": {"dom": 1, "same": ["docs"] * docs, "land": ["docs"] * docs, "next20": 0, "next20_any": 0, "late": 0},
+        "y": {
+            "dom": 1,
+            "same": ["docs"] * docs,
+            "land": ["docs"] * docs,
+            "next20": 0,
+            "next20_any": 0,
+            "late": 0,
+        },
     }
     return made | changes
 
@@ -59,7 +66,9 @@ def learnable(repositories: int = 2, commits: int = 500, seed: int = 3) -> list[
                 )
             )
             if option:
-                lines[-1]["files"].append({"p": "src/app/cli.py", "a": random.randrange(20, 90), "r": 0, "s": "A"})
+                lines[-1]["files"].append(
+                    {"p": "src/app/cli.py", "a": random.randrange(20, 90), "r": 0, "s": "A"}
+                )
     return lines
 
 
@@ -86,7 +95,9 @@ class Repository:
             "GIT_CONFIG_SYSTEM": os.devnull,
         }
         command = ["git", "-C", str(self.folder), *arguments]
-        return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.strip()
+        return subprocess.run(
+            command, env=environment, check=True, capture_output=True, text=True
+        ).stdout.strip()
 
     def commit(self, message: str, files: dict[str, str | bytes | None] | None = None, **options: str) -> str:
         """Write files (None deletes), commit, and say the sha."""

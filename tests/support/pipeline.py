@@ -167,6 +167,8 @@ class Pipeline:
             "agents": str(EXAMPLES),
             "lanes": lanes,
             "metrics_port": "0",
+            # The least that a broker allows by default: a test need not wait longer for a killed worker's partitions.
+            "session_timeout_ms": "6000",
             "data_dir": str(self.folder / "data"),
         }
         log = self.folder / f"worker-{len(self.workers)}.log"

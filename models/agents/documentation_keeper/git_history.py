@@ -1,4 +1,7 @@
-"""The history of a git repository as `Commit`s, oldest first, streamed from ``git log``."""
+"""The history of a git repository as `Commit`s, oldest first, streamed from ``git log``.
+
+Line counts are git's own: docstring lines are in them, which the JSON Lines files know to leave out.
+"""
 
 from __future__ import annotations
 

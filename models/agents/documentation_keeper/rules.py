@@ -46,7 +46,7 @@ worth nothing was left out. ``depth`` is a judgement instead: inner parts have f
 
 SLOPE: Final = 0.2
 INTERCEPT: Final = -1.5
-"""Points to log odds of `NEEDED`; see `train`, which prints the line fitted on the calibration part."""
+"""Points to log odds of `NEEDED`; `train` notes in the card which line the calibration part would give."""
 
 _REASONS_MAX: Final = 3
 _PLACES: Final = {condition.feature: NAMES.index(condition.feature) for condition in CONDITIONS}

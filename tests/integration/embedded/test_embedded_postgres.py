@@ -19,12 +19,8 @@ NOBODY = 65534  # the number of `nobody`, by convention of the Linux kernel's ov
 
 
 @pytest.fixture
-def data_dir(tmp_path: Path) -> Path:
-    """A folder that the server's user can enter: pytest's own are for their owner alone."""
-    for parent in (tmp_path, *tmp_path.parents):
-        if parent.stat().st_uid == os.geteuid() and not may_enter(parent, unprivileged_owner()):
-            parent.chmod(parent.stat().st_mode | 0o011)
-    return tmp_path / "data"
+def data_dir(open_folder: Path) -> Path:
+    return open_folder / "data"
 
 
 def write(dsn: str, value: int) -> None:
@@ -54,6 +50,11 @@ async def test_it_serves_in_an_async_context() -> None:
 def test_it_listens_on_no_network_address() -> None:
     with EmbeddedPostgres() as server:
         assert listening(server.pid) == []
+
+
+def test_another_port_is_part_of_the_connection_string() -> None:
+    with EmbeddedPostgres(settings={"port": "65001"}) as server:
+        assert setting(server.dsn, "port") == "65001"
 
 
 def test_only_temporary_data_gives_up_durability(data_dir: Path) -> None:
@@ -145,14 +146,11 @@ class TestAsRoot:
             assert Path(f"/proc/{server.pid}").stat().st_uid == NOBODY
 
     def test_programs_and_data_in_a_folder_for_root_alone_are_no_obstacle(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, tmp_path: Path, open_folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         hidden = tmp_path / "for-root-alone"
         hidden.mkdir(mode=0o700)
-        monkeypatch.setattr(
-            postgres_files, "ROOT_DATA", Path(postgres_files.run_folder(None)) / "data-of-root"
-        )
-        postgres_files.ROOT_DATA.parent.chmod(0o755)
+        monkeypatch.setattr(postgres_files, "ROOT_DATA", open_folder / "data-of-root")
         copy = copy_of_wheel(hidden)
         with EmbeddedPostgres(hidden / "data", programs=copy) as server:
             write(server.dsn, 1)

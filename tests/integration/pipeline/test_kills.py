@@ -54,7 +54,7 @@ def check(pipeline: Pipeline, ids: list[str]) -> None:
     pipeline.wait_rows(ROWS, len(ids))
     assert pipeline.rows("SELECT count(DISTINCT decision_id) FROM ml_learning.agent_decisions") == [(len(ids),)]
     assert pipeline.rows("SELECT sum(decisions) FROM ml_learning.decision_minutes") == [(len(ids),)]
-    assert pipeline.rows("SELECT sum(count) FROM ml_learning.decision_latency_minutes") == [(len(ids),)]
+    assert pipeline.rows("SELECT sum(decisions) FROM ml_learning.decision_latency_minutes") == [(len(ids),)]
     assert pipeline.rows(
         "SELECT sum(requests - outcomes - pending - dead_letters - duplicates - retrying) FROM ml_learning.lane_ledger"
     ) == [(0,)]

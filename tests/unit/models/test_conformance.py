@@ -156,7 +156,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
         "rules depends on the rest of the batch",
     ),
     "fails on nothing": (
-        with_decide(lambda decide, rows: decide(rows[:1]) and decide(rows) or rows[0]),
+        with_decide(lambda decide, rows: decide(rows) if rows else rows[0]),
         "rules on an empty batch raises",
     ),
     "rules raise": (with_decide(raising), "rules raises RuntimeError: no"),
@@ -196,6 +196,8 @@ def test_an_input_that_does_not_survive_json_is_named() -> None:
     class Lossy(msgspec.Struct, omit_defaults=True):
         a: float
         b: list[float] = []
+
+        __hash__ = None  # type: ignore[assignment]
 
         def __eq__(self, other: object) -> bool:
             return False

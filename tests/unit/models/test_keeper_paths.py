@@ -16,24 +16,27 @@ CASES = {
         "docs/streams/intro.html",
         "GUIDE.md",
         "docs/it/tutorial/a.md",
-    ]
-    + ["docs/security.rst", "docs/user/tests/why.md", "Documentation/admin.txt", "INTRODUCTION.md"],
+        "docs/security.rst",
+        "docs/user/tests/why.md",
+        "Documentation/admin.txt",
+        "INTRODUCTION.md",
+    ],
     p.CHANGELOG: [
         "CHANGES.rst",
         "CHANGES/8555.breaking.rst",
         "docs/whatsnew-4.0.rst",
         "HISTORY.md",
         "ChangeLog",
-    ]
-    + ["docs/migrating-to-3.0.0.md", "release notes/v1.md", "docs/release-notes.md"],
+        "docs/migrating-to-3.0.0.md",
+        "release notes/v1.md",
+        "docs/release-notes.md",
+    ],
     p.DOCS_SUPPORT: [
         "AUTHORS",
         "CONTRIBUTING.md",
         "docs/conf.py",
         "mkdocs.yml",
         ".github/ISSUE_TEMPLATE/bug.md",
-    ]
-    + [
         "docs/_static/site.css",
         "SECURITY.md",
         "docs/requirements.txt",
@@ -47,10 +50,18 @@ CASES = {
         "core/src/main/scala/kafka/Log.scala",
         "include/x.h",
         "bin/run.sh",
-    ]
-    + ["docker.py", "documents/model.py"],
-    p.TEST: ["tests/test_a.py", "pkg/a_test.go", "src/test/java/LogTest.java", "conftest.py", "web/a.spec.ts"]
-    + ["crates/x/resources/mdtest/a.py", "clients/src/main/java/PartitionerTest.java"],
+        "docker.py",
+        "documents/model.py",
+    ],
+    p.TEST: [
+        "tests/test_a.py",
+        "pkg/a_test.go",
+        "src/test/java/LogTest.java",
+        "conftest.py",
+        "web/a.spec.ts",
+        "crates/x/resources/mdtest/a.py",
+        "clients/src/main/java/PartitionerTest.java",
+    ],
     p.EXAMPLE: ["examples/hello.py", "docs_src/first/app.py"],
     p.CONFIG: ["Makefile", "conf/server.properties", ".gitignore", "Dockerfile", "packaging/rpm/build.sh"],
     p.DEPENDENCIES: ["pyproject.toml", "requirements.txt", "requirements/test.txt", "go.mod"],

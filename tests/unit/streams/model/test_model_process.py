@@ -124,7 +124,7 @@ async def test_a_hang_costs_a_deadline_opens_the_breaker_and_ends_by_itself() ->
         with pytest.raises(ModelFailure, match="model_timeout"):
             await client.score("plain", [ROW], deadline_ms=20)
         assert client.breaker("plain") is not State.CLOSED
-        with pytest.raises(ModelFailure, match="breaker_open|model_unavailable"):
+        with pytest.raises(ModelFailure, match=r"breaker_open|model_unavailable"):
             await client.score("plain", [ROW])
         await until(lambda: not alive(first))
         await until_it_answers(client)
@@ -191,7 +191,7 @@ async def answer_while_busy(client: ModelClient) -> None:
     """
     call = asyncio.create_task(client.score("plain", [ROW], deadline_ms=50))
     await asyncio.sleep(0)
-    time.sleep(0.5)  # noqa: ASYNC251 - this is the very thing
+    time.sleep(0.5)
     assert (await call).values == [0.25]
 
     loop = asyncio.get_running_loop()
@@ -243,7 +243,7 @@ asyncio.run(main())
 
 @pytest.mark.parametrize("state", ["running", "stopped"])
 async def test_it_ends_with_a_parent_that_is_killed_even_when_it_is_stopped_itself(state: str) -> None:
-    found = subprocess.run(  # noqa: ASYNC221 - nothing else runs in this loop
+    found = subprocess.run(
         [sys.executable, "-c", PARENT, LOADER, state],
         env=environment(),
         stdout=subprocess.PIPE,

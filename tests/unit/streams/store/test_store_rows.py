@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta, timezone
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pointsman.streams.store import copyrow, rows
@@ -21,6 +21,10 @@ def test_times_are_exact_to_the_microsecond_in_any_zone(at: datetime) -> None:
 
 
 @given(st.datetimes(timezones=st.none() | ZONES))
+@example(datetime.min.replace(tzinfo=timezone(timedelta(hours=14))))
+@example(datetime.max.replace(tzinfo=timezone(timedelta(hours=-14))))
+@example(datetime.min.replace(tzinfo=UTC))
+@example(datetime.max.replace(tzinfo=UTC))
 def test_any_time_becomes_one_that_can_be_read_again_in_any_zone(at: datetime) -> None:
     stored = EPOCH + timedelta(microseconds=copyrow.micros(at))
     for hours in (-14, 14):
