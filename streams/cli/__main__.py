@@ -1,4 +1,4 @@
-"""`python -m pointsman.streams.cli`: the command line where the script is not on the path."""
+"""`python -m pointsman.streams.cli` is `pointsman`."""
 
 from pointsman.streams.cli import main
 

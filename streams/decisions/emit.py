@@ -105,7 +105,8 @@ def _emit_one(decision: Decision, shared: _Shared, i: int, decided: Decided) -> 
     served = ml if candidate and ml is not None else rules
     fallback = decision.asked.failure if candidate and ml is None else None
     action = runtime.action(served.confidence)
-    total_ms = max(0.0, round(shared.now_ms - record.timestamp, 3))
+    # Old producers write no time (-1), and a clock may run ahead: neither is a latency of years or below zero.
+    total_ms = max(0.0, round(shared.now_ms - record.timestamp, 3)) if record.timestamp > 0 else 0.0
     outcome = Outcome(
         decision_id=request.id,
         agent=request.agent,

@@ -10,7 +10,7 @@ from confluent_kafka import Producer
 from pointsman.schemas.codec import Decoder
 from pointsman.schemas.outcome import Outcome
 from tests.support.kafka import console_consumer
-from tests.support.pipeline import Pipeline, account, request
+from tests.support.pipeline import Pipeline, account, async_wait_for, request
 
 FLAG = "ml-agent-rollout"
 
@@ -132,8 +132,6 @@ async def test_a_flag_change_reaches_a_running_worker(pipeline: Pipeline) -> Non
     pipeline.send(request(number) for number in range(100))
     before = pipeline.read(pipeline.names.outcomes, lambda found: len(found) >= 100)
     await pipeline.flag(FLAG, 100)
-    from tests.support.pipeline import async_wait_for
-
     await async_wait_for(lambda: worker.report("health")["flags"].get(FLAG) == 100, "the flag to arrive")
     pipeline.send(request(number) for number in range(100, 200))
     both = pipeline.read(pipeline.names.outcomes, lambda found: len(found) >= 200)
@@ -161,8 +159,6 @@ async def test_live_figures_come_from_the_summaries(pipeline: Pipeline) -> None:
     def counted() -> bool:
         live = (worker.report("live") or {}).get("documentation-keeper", {})
         return sum((live[arm]["last_hour"] or {"decisions": 0})["decisions"] for arm in live) == 200
-
-    from tests.support.pipeline import async_wait_for
 
     await async_wait_for(counted, "200 decisions in the live figures")
 

@@ -7,8 +7,9 @@ import os
 import random
 import signal
 import threading
+from pathlib import Path
 
-from tests.support.kafka import KafkaServer
+from tests.support.kafka import Kafka, KafkaServer, free_ports
 from tests.support.pipeline import Pipeline, account, async_wait_for, request
 from tests.support.postgres import PostgresServer
 
@@ -146,13 +147,14 @@ async def test_a_hanging_model_leaves_the_rules_at_work(pipeline: Pipeline) -> N
 
 
 async def test_a_database_that_is_down_delays_rows_and_nothing_else(
-    kafka: KafkaServer, topic_prefix: str, tmp_path: object
+    kafka: Kafka, topic_prefix: str, tmp_path: Path, open_folder: Path
 ) -> None:
-    from pathlib import Path
-
-    folder = Path(str(tmp_path))
-    server = PostgresServer(folder / "database").start()
-    pipeline = Pipeline(kafka.bootstrap, server.dsn, topic_prefix, folder)
+    (port,) = free_ports(1)
+    settings = {"listen_addresses": "127.0.0.1", "port": str(port)}
+    server = PostgresServer(open_folder / "database", settings=settings).start()
+    # By address: a server that comes back has another folder for its socket.
+    dsn = f"host=127.0.0.1 port={port} user=pointsman dbname=pointsman"
+    pipeline = Pipeline(kafka.bootstrap, dsn, topic_prefix, tmp_path)
     try:
         await pipeline.prepare(flag=FLAG, percentage=50)
         pipeline.worker().wait_ready()
@@ -170,11 +172,9 @@ async def test_a_database_that_is_down_delays_rows_and_nothing_else(
 
 
 async def test_a_broker_that_is_killed_and_comes_back(
-    own_kafka: KafkaServer, database: str, topic_prefix: str, tmp_path: object
+    own_kafka: KafkaServer, database: str, topic_prefix: str, tmp_path: Path
 ) -> None:
-    from pathlib import Path
-
-    pipeline = Pipeline(own_kafka.bootstrap, database, topic_prefix, Path(str(tmp_path)))
+    pipeline = Pipeline(own_kafka.bootstrap, database, topic_prefix, tmp_path)
     try:
         await pipeline.prepare(flag=FLAG, percentage=50)
         pipeline.worker().wait_ready()

@@ -381,10 +381,11 @@ async def test_ids_are_read_back_when_that_failed_the_first_time() -> None:
     assert outcomes(await process(world, valid("a"))) == []
 
 
-async def test_a_record_without_a_time_or_from_the_future_has_no_negative_latency() -> None:
+@pytest.mark.parametrize("timestamp", [AT_MS * 2, -1, 0])
+async def test_a_record_without_a_time_or_from_the_future_has_no_absurd_latency(timestamp: int) -> None:
     world = World(scorer=Score())
     late = valid("a")
-    late.__dict__["timestamp"] = AT_MS * 2
+    late.__dict__["timestamp"] = timestamp
     (outcome,) = outcomes(await process(world, late))
     assert outcome.timings.total_ms == 0
 

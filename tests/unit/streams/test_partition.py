@@ -1,0 +1,244 @@
+"""The loop of one partition: order at the start, back-pressure, deadlines, restarts, and a stop that ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import msgspec
+import pytest
+from pointsman.streams import partition
+from pointsman.streams.output import Committed
+
+from tests.builders import Score, request
+from tests.unit.streams.decisions.decision_world import TP, FakeCommitter, World
+
+
+def produce(world: World, count: int) -> None:
+    for _ in range(count):
+        id_ = f"r{len(world.broker.requests)}"
+        world.broker.produce(msgspec.json.encode(request(id_)), id_.encode())
+
+
+async def test_nothing_flows_before_the_partition_is_fenced_restored_and_sought() -> None:
+    order: list[str] = []
+    world = World(scorer=Score())
+
+    async def restored() -> None:
+        order.append("restore")
+        assert not world.loop.ready.is_set()
+
+    class Watched(FakeCommitter):
+        async def open(self) -> Committed:
+            order.append("open")
+            return await super().open()
+
+    world.restore_hook = restored
+    world.loop._committer = lambda: Watched(world.broker)  # noqa: SLF001
+    world.broker.position = 7
+    world.loop.offer(TP, [object()])  # type: ignore[list-item]
+    assert world.loop.buffered == 0, "what came too early is fetched again"
+    world.run()
+    await world.until(world.loop.ready.is_set)
+    assert order == ["open", "restore"]
+    assert world.source.begun == [7]
+    await world.stop()
+
+
+async def test_a_full_buffer_pauses_the_source_and_an_empty_one_resumes_it() -> None:
+    world = World(scorer=Score(), batch_records_max=5)
+    produce(world, 200)
+    world.run()
+    await world.until(world.loop.ready.is_set)
+    world.broker.fates.append("hang")
+    most = 0
+    for _ in range(100):
+        most = max(most, world.loop.buffered)
+        await world.pump(1)
+    assert world.source.calls[:1] == ["pause"]
+    assert most <= 2 * 5 + 3, "twice a batch, and what one fetch brings"
+    await world.caught_up()
+    await world.stop()
+    assert world.source.calls.count("resume") >= 1
+    assert len(world.broker.outcomes()) == 200
+    assert all(len(each.messages.get(("decision-outcomes", 0), [])) <= 5 for each in world.broker.transactions)
+
+
+async def test_a_restart_forgets_that_the_source_was_paused() -> None:
+    world = World(scorer=Score(), batch_records_max=2)
+    produce(world, 50)
+    world.broker.fates.extend(["hang", "before", "after"])
+    await world.caught_up()
+    await world.stop()
+    assert len(world.broker.outcomes()) == 50
+
+
+@pytest.mark.parametrize("fate", ["hang", "hang after"])
+async def test_a_commit_that_hangs_ends_at_its_deadline_and_is_done_again_if_it_must(fate: str) -> None:
+    world = World(scorer=Score(), deadline_s=0.02)
+    produce(world, 3)
+    world.broker.fates.append(fate)
+    await world.caught_up()
+    await world.stop()
+    assert [o.decision_id for o in world.broker.outcomes()] == ["r0", "r1", "r2"]
+    assert len(world.source.begun) >= 2
+
+
+async def test_an_open_that_hangs_ends_at_its_deadline() -> None:
+    opened = []
+
+    class Hanging(FakeCommitter):
+        async def open(self) -> Committed:
+            opened.append(1)
+            if len(opened) == 1:
+                await asyncio.Event().wait()
+            return await super().open()
+
+    world = World(deadline_s=0.02)
+    world.loop._committer = lambda: Hanging(world.broker)  # noqa: SLF001
+    produce(world, 1)
+    await world.caught_up()
+    await world.stop()
+    assert len(opened) >= 2
+
+
+async def test_a_stop_during_the_backoff_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partition, "BACKOFF_S", (3_600.0,))
+    world = World()
+    world.broker.fates.append("open")
+    world.run()
+    await world.until(lambda: world.loop.failure is not None)
+    await world.stop()
+
+
+async def test_a_stop_during_the_interval_ends_at_once() -> None:
+    world = World()
+    world.loop._interval_s = lambda: 3_600.0  # noqa: SLF001
+    produce(world, 1)
+    await world.caught_up()
+    await world.stop()
+
+
+async def test_a_stop_while_a_commit_hangs_ends_at_the_deadline() -> None:
+    world = World(deadline_s=0.02)
+    produce(world, 1)
+    world.broker.fates.extend(["hang"] * 3)
+    world.run()
+    await world.until(lambda: len(world.broker.fates) < 3)
+    await world.stop()
+    assert world.broker.outcomes() == []
+    world.start()
+    world.broker.fates.clear()
+    await world.caught_up()
+    await world.stop()
+    assert len(world.broker.outcomes()) == 1
+
+
+async def test_a_loop_that_is_cancelled_gives_everything_back() -> None:
+    closed: list[Any] = []
+
+    class Watched(FakeCommitter):
+        async def close(self) -> None:
+            closed.append("committer")
+
+    world = World(deadline_s=60)
+    world.loop._committer = lambda: Watched(world.broker)  # noqa: SLF001
+    produce(world, 1)
+    world.broker.fates.append("hang")
+    world.run()
+    await world.until(lambda: not world.broker.fates)
+    assert world.task is not None
+    world.task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await world.task
+    assert closed == ["committer"]
+    assert not world.loop.ready.is_set()
+    assert world.loop.buffered == 0
+
+
+async def test_a_stop_publishes_what_is_due_and_leaves_fetched_records_to_the_successor() -> None:
+    world = World(scorer=Score(), summary_interval_ms=3_600_000)
+    produce(world, 3)
+    await world.caught_up()
+    await world.until(lambda: not world.work._asking)  # noqa: SLF001
+    assert world.broker.summaries() == []
+    produce(world, 2)
+    world.loop.stop()
+    await world.stop()
+    assert sum(arm.decisions for arm in world.broker.arms()) == 3
+    assert len(world.broker.outcomes()) == 3
+    world.start()
+    await world.caught_up()
+    await world.stop()
+    assert len(world.broker.outcomes()) == 5
+
+
+async def test_failures_in_a_row_are_reported_louder_and_a_commit_ends_the_row(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(partition, "BACKOFF_S", (0.0,))
+    world = World()
+    produce(world, 1)
+    world.broker.fates.extend(["before"] * 4)
+    await world.caught_up()
+    produce(world, 1)
+    world.broker.fates.append("before")
+    await world.caught_up()
+    await world.stop()
+    levels = [each.levelno for each in caplog.records if each.message == "partition begins anew"]
+    assert levels == [logging.WARNING] * 3 + [logging.ERROR, logging.WARNING]
+    assert world.loop.failure is None
+
+
+async def test_to_begin_anew_is_no_progress_but_a_commit_and_idleness_are() -> None:
+    world = World()
+    world.loop.last_progress = 0.0
+    world.broker.fates.extend(["open", "before", "before"])
+    produce(world, 1)
+    world.run()
+    await world.until(lambda: len(world.source.begun) == 2)
+    assert world.loop.last_progress == 0.0
+    await world.caught_up()
+    await world.until(lambda: world.loop.last_progress > 0.0)
+    world.loop.last_progress = 0.0
+    world.loop.idle()
+    assert world.loop.last_progress > 0.0
+    await world.stop()
+
+
+async def test_an_error_of_the_work_restarts_the_partition_and_says_why() -> None:
+    world = World()
+    broken = [True]
+    process = world.work.process
+
+    async def fails_once(*args: Any, **kwargs: Any) -> Any:
+        if broken:
+            broken.pop()
+            raise ValueError("a bug")
+        return await process(*args, **kwargs)
+
+    world.work.process = fails_once  # type: ignore[method-assign]
+    produce(world, 2)
+    world.run()
+    await world.until(lambda: world.loop.failure is not None)
+    assert world.loop.failure == "ValueError: a bug"
+    await world.caught_up()
+    await world.stop()
+    assert len(world.broker.outcomes()) == 2
+
+
+async def test_shadow_answers_are_published_without_new_requests() -> None:
+    world = World(scorer=Score(), summary_interval_ms=3_600_000)
+    produce(world, 2)
+    await world.caught_up()
+    await world.until(lambda: len(world.broker.shadows()) == 2)
+    await world.stop()
+
+
+async def test_a_summary_is_published_without_new_requests() -> None:
+    world = World(summary_interval_ms=5)
+    produce(world, 2)
+    await world.caught_up()
+    await world.until(lambda: sum(arm.decisions for arm in world.broker.arms()) == 2)
+    await world.stop()
