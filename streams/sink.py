@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 
-from pointsman.schemas.codec import Decoder
+from pointsman.schemas.codec import Decoder, to_builtins
 from pointsman.schemas.errors import InvalidMessage
 from pointsman.schemas.feedback import Feedback
 from pointsman.schemas.outcome import Outcome, ShadowAnswer
@@ -28,6 +28,7 @@ from pointsman.streams.partition import Work
 from pointsman.streams.settings import Settings
 from pointsman.streams.store.audit import AuditStore
 from pointsman.streams.store.batch import DeadLetter, SinkBatch
+from pointsman.streams.store.check import ledger_check
 from pointsman.streams.store.errors import OffsetConflict, StoreUnavailable
 from pointsman.streams.topics import Names
 
@@ -36,6 +37,12 @@ logger = logging.getLogger(__name__)
 LANE: Final = "sink"
 INTERVAL_MS: Final = 200
 """Rows are readable so much later at most; larger batches cost the database less."""
+LEDGER_EVERY_S: Final = 30.0
+LEDGER_GRACE_S: Final = 60.0
+"""Ledgers and outcomes come by different topics; within a minute both are here, or one is late enough to say so."""
+LEDGER_WITHIN_S: Final = 3600.0
+"""Looked at each time; a check of everything is `pointsman db status`."""
+LEDGER_LOGGED_MAX: Final = 10
 TOPIC_STRIDE: Final = 1_000_000
 """More than a topic has partitions: each topic's partition is a loop of its own here."""
 
@@ -51,6 +58,8 @@ class SinkLane(Lane):
     def __init__(self, *, store: AuditStore, **options: Any) -> None:
         super().__init__(**options)
         self.store = store
+        self.ledger_differences: int | None = None
+        """None until the first check."""
 
     def number_of(self, tp: TopicPartition) -> int:
         """A number for each topic and partition."""
@@ -60,6 +69,26 @@ class SinkLane(Lane):
         """Connect to Kafka; the database may come later."""
         await self.store.open()
         await super().on_start()
+
+    def health(self) -> dict[str, object]:
+        """Of the lane; the ledger's differences are an alarm, not an illness of this process."""
+        return super().health() | {"ledger_differences": self.ledger_differences}
+
+    @Lane.task
+    async def _check_ledger(self) -> None:
+        """The conservation law over the last hour: whatever differs was lost or doubled."""
+        while not self.should_stop:
+            await self.sleep(LEDGER_EVERY_S)
+            try:
+                async with self.store.connection() as connection:
+                    differences = await ledger_check(connection, LEDGER_GRACE_S, LEDGER_WITHIN_S)
+            except StoreUnavailable as error:
+                logger.warning("the ledger could not be checked", extra={"error": str(error)})
+                continue
+            self.ledger_differences = len(differences)
+            metrics.LEDGER.labels("decisions").set(len(differences))
+            for each in differences[:LEDGER_LOGGED_MAX]:
+                logger.error("the ledger does not close", extra=to_builtins(each))
 
     async def on_stop(self) -> None:
         """Drain, then let the database go."""

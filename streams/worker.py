@@ -160,7 +160,7 @@ async def _serve(
         logger.info("stopped")
 
 
-async def _until(worker: Worker, root: Service, starting: asyncio.Task[bool], stop: asyncio.Event) -> None:
+async def _until(worker: Worker, root: Service, starting: asyncio.Task[None], stop: asyncio.Event) -> None:
     """Until stopped. A lane that crashed ends the worker; a control plane that did is reported, and lanes go on."""
     reported = False
     while not stop.is_set():

@@ -22,16 +22,22 @@ class Difference(Struct, frozen=True):
     found: Any
 
 
-async def ledger_check(connection: Connection, grace_s: float = 60.0) -> list[Difference]:
+EVER_S: Final = 100 * 365 * 86_400.0
+
+
+async def ledger_check(
+    connection: Connection, grace_s: float = 60.0, within_s: float = EVER_S
+) -> list[Difference]:
     """Differences between the lanes' ledgers and the audit; empty if every request is accounted for.
 
-    Counts of ranges younger than ``grace_s`` are not looked at: their outcomes may still be under way.
+    Counts of ranges younger than ``grace_s`` are not looked at: their outcomes may still be under way. Nor
+    is anything that was written more than ``within_s`` ago.
     """
     differences = []
-    for row in await _rows(connection, "ledger_gaps"):
+    for row in await _rows(connection, "ledger_gaps", {"within_s": within_s}):
         what = "hole between ranges" if row["previous_end"] < row["start_offset"] else "overlapping ranges"
         differences.append(Difference(what, _place(row), row["previous_end"], row["start_offset"]))
-    for row in await _rows(connection, "ledger_counts", {"grace_s": grace_s}):
+    for row in await _rows(connection, "ledger_counts", {"grace_s": grace_s, "within_s": within_s}):
         where = f"{_place(row)} {row['start_offset']} to {row['end_offset']}"
         for what in ("outcomes", "dead_letters"):
             expected, found = row[f"{what}_expected"], row[f"{what}_found"]

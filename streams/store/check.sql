@@ -11,6 +11,7 @@ FROM (
             ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
         ) AS previous_end
     FROM ml_learning.lane_ledger
+    WHERE known_at > statement_timestamp() - make_interval(secs => %(within_s)s)
 ) AS l
 JOIN ml_learning.kafka_topics AS t ON t.id = l.topic_id
 WHERE l.previous_end <> l.start_offset
@@ -39,6 +40,7 @@ CROSS JOIN LATERAL (
         AND p.request_offset >= l.start_offset AND p.request_offset < l.end_offset
 ) AS d
 WHERE l.known_at < statement_timestamp() - make_interval(secs => %(grace_s)s)
+    AND l.known_at > statement_timestamp() - make_interval(secs => %(within_s)s)
     AND (
         o.found <> l.outcomes + l.pending
         OR d.found <> l.dead_letters

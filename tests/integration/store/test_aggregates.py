@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import psycopg
 import pytest
-from helpers import batch
+from tests.integration.store.helpers import batch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

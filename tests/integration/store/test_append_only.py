@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from helpers import batch, count
+from tests.integration.store.helpers import batch, count
 
 from pointsman.schemas.summary import Ledger, Summary
 from pointsman.streams.store import AuditStore, DeadLetter

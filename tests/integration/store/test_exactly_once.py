@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import psycopg
 import pytest
-from helpers import CLUSTER, LANE, OUTCOMES, batch, count
+from tests.integration.store.helpers import CLUSTER, LANE, OUTCOMES, batch, count
 
 from pointsman.schemas.outcome import Place
 from pointsman.schemas.summary import Ledger, Summary

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import psycopg
-from helpers import batch, count
+from tests.integration.store.helpers import batch, count
 
 from pointsman.schemas.feedback import KINDS
 from pointsman.schemas.outcome import Answers

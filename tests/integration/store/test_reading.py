@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
-from helpers import batch
+from tests.integration.store.helpers import batch
 from msgspec import Raw
 
 from pointsman.schemas.latency import bucket, quantile_ms

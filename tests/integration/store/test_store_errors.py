@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from helpers import batch, count
+from tests.integration.store.helpers import batch, count
 from psycopg.conninfo import conninfo_to_dict
 
 from pointsman.streams.embedded.postgres import EmbeddedPostgres

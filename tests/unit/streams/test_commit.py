@@ -36,9 +36,7 @@ class Producer:
             raise self._error
 
     def create_batch(self) -> BatchBuilder:
-        return BatchBuilder(
-            2, self._batch_bytes, 0, is_transactional=True, key_serializer=None, value_serializer=None
-        )
+        return BatchBuilder(self._batch_bytes, 0, is_transactional=True)
 
     async def start(self) -> None:
         self._call("start")

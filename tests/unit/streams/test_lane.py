@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
+from pointsman.streams import lane
 from pointsman.streams.lane import Lane
 from pointsman.streams.output import Committed, Output
 from pointsman.streams.settings import Settings
@@ -84,24 +83,17 @@ class World:
             self.idle[number] = Idle(dict.fromkeys(owned, self.at))
             return self.idle[number], lambda: self.idle[number]
 
-        self.lane = Lane.__new__(Lane)
-        self.lane.name = "test"
-        self.lane.settings = Settings(**settings)
-        self.lane.loops, self.lane.lags, self.lane._tasks = {}, {}, {}  # noqa: SLF001
-        self.lane._interval_ms = self.lane.settings.commit_interval_ms  # noqa: SLF001
-        self.lane._factory = factory  # noqa: SLF001
-        self.lane._polled = time.monotonic()  # noqa: SLF001
-        self.lane.metrics = SimpleNamespace(  # type: ignore[assignment]
-            lane="test", restarted=lambda _error: None, **{name: SimpleNamespace(set=lambda _v: None) for name in METRICS}
-        )
-        self.lane.consumer = self.consumer
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(lane, "AIOKafkaConsumer", lambda **_options: self.consumer)
+            self.lane = Lane(
+                name="test", topics=["t", "u"], group="g", servers="", settings=Settings(**settings), factory=factory
+            )
 
     async def own(self, *partitions: TopicPartition) -> None:
         self.lane.own(partitions)
         await asyncio.wait_for(asyncio.gather(*(loop.ready.wait() for loop in self.lane.loops.values())), 10)
 
 
-METRICS = ("partitions", "lag", "buffered", "healthy")
 ONE, TWO = TopicPartition("t", 1), TopicPartition("t", 2)
 OTHER = TopicPartition("u", 1)
 
@@ -134,7 +126,8 @@ async def test_a_release_ends_all_loops_even_one_that_will_not_end() -> None:
     world = World(drain_s=1)
     await world.own(ONE, TWO)
     world.idle[1].closing = 3_600
-    tasks = list(world.lane._tasks.values())  # noqa: SLF001
+    tasks = [task for task in asyncio.all_tasks() if task.get_name() in ("test-1", "test-2")]
+    assert len(tasks) == 2
     await asyncio.wait_for(world.lane.release(), 20)
     assert all(task.done() for task in tasks)
     assert world.lane.loops == {}

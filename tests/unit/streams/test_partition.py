@@ -51,17 +51,14 @@ async def test_a_full_buffer_pauses_the_source_and_an_empty_one_resumes_it() -> 
     produce(world, 200)
     world.run()
     await world.until(world.loop.ready.is_set)
-    world.broker.fates.append("hang")
     most = 0
-    for _ in range(100):
+    while len(world.broker.outcomes()) < 200:
         most = max(most, world.loop.buffered)
-        await world.pump(1)
-    assert world.source.calls[:1] == ["pause"]
-    assert most <= 2 * 5 + 3, "twice a batch, and what one fetch brings"
-    await world.caught_up()
+        await world.pump(1, count=12)
     await world.stop()
-    assert world.source.calls.count("resume") >= 1
-    assert len(world.broker.outcomes()) == 200
+    assert 2 * 5 <= most < 2 * 5 + 12, "twice a batch, and what one fetch brings"
+    assert world.source.calls == ["pause", "resume"] * (len(world.source.calls) // 2)
+    assert len(world.source.calls) >= 4
     assert all(len(each.messages.get(("decision-outcomes", 0), [])) <= 5 for each in world.broker.transactions)
 
 
@@ -79,10 +76,11 @@ async def test_a_commit_that_hangs_ends_at_its_deadline_and_is_done_again_if_it_
     world = World(scorer=Score(), deadline_s=0.02)
     produce(world, 3)
     world.broker.fates.append(fate)
+    world.run()
+    await world.until(lambda: len(world.source.begun) >= 2)
     await world.caught_up()
     await world.stop()
     assert [o.decision_id for o in world.broker.outcomes()] == ["r0", "r1", "r2"]
-    assert len(world.source.begun) >= 2
 
 
 async def test_an_open_that_hangs_ends_at_its_deadline() -> None:

@@ -44,6 +44,7 @@ class Broker:
         self.transactions: list[Output] = []
         self.fates: deque[str] = deque()
         self.owner = 0
+        self.committing = False
 
     def produce(self, value: bytes | None, key_: bytes | None, gap: int = 0) -> None:
         """Append a request; ``gap`` offsets before it hold transaction markers."""
@@ -102,6 +103,14 @@ class FakeCommitter:
         broker = self._broker
         if self._epoch != broker.owner:
             raise Fenced("another owner")
+        broker.committing = True
+        try:
+            await self._commit(output)
+        finally:
+            broker.committing = False
+
+    async def _commit(self, output: Output) -> None:
+        broker = self._broker
         fate = broker.fates.popleft() if broker.fates and broker.fates[0] != "open" else "ok"
         if fate in ("ok", "after", "hang after"):
             broker.apply(output)

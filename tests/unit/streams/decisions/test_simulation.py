@@ -92,13 +92,14 @@ class Run:
             await world.crash()
         elif name == "restart":
             await world.stop()
+            self.crashed |= world.loop.failure is not None
             world.start()
 
     async def finish(self) -> None:
         world = self.world
         await world.caught_up()
         world.broker.fates.clear()
-        await world.until(lambda: world.loop.ready.is_set() and not world.work._asking, "shadow answers")  # noqa: SLF001
+        await world.until(lambda: world.loop.ready.is_set() and not world.broker.committing, "peace")
         await world.stop()
 
 
@@ -181,7 +182,10 @@ def check_split(run: Run) -> None:
 
 
 def check_summaries(run: Run) -> None:
-    """Arms add up to the outcomes. Only a crash loses what was not published: never does one count twice."""
+    """Arms add up to the outcomes, and none counts twice.
+
+    Only a crash loses what was not published yet, and so does a stop whose last commit fails.
+    """
     broker = run.world.broker
     summed: Counter[tuple[str, str]] = Counter()
     for arm in broker.arms():
