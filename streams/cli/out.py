@@ -49,7 +49,9 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, 
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    made = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
+    # Text: an id or a name with brackets in it is no markup.
+    named = Text(title, style="bold") if title else None
+    made = Table(title=named, box=box.SIMPLE_HEAD, title_justify="left", title_style="", pad_edge=False)
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:

@@ -19,7 +19,7 @@ SOURCES = {"ml": "model", "deterministic": "rules"}
 def show(result: Result, console: Console) -> None:
     """Print all tables and remarks."""
     console.print()
-    console.print(heading(result), style="bold")
+    console.print(heading(result), style="bold", markup=False)
     for part in (quality(result), decisions(result), accounts(result)):
         if part is not None:
             console.print(part)

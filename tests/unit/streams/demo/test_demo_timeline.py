@@ -45,7 +45,7 @@ def test_each_question_has_one_label_that_comes_later(tmp_path: Path) -> None:
 def test_truth_is_known_when_the_pull_request_landed_and_not_before(tmp_path: Path) -> None:
     land = "00000000bb"
     lines = [
-        line(1, land=land, sha="00000000aa"),
+        line(1, land=land, sha="00000000aa", y={"dom": 1, "land": ["docs"]}),
         line(2, sha="00000000cc"),
         line(30, docs=True, land=land, sha=land),
     ]
