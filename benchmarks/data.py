@@ -9,12 +9,12 @@ from pathlib import Path
 
 import msgspec
 
-from pointsman.models.agents.documentation_keeper import history
+from pointsman.models.agents.documentation_keeper import git_history, history
 
 
 def requests(count: int, commits: Path | None) -> Iterator[tuple[bytes, bytes]]:
     """Key and value of ``count`` requests; where the history has fewer commits it is repeated under new ids."""
-    source = history.read_commits(commits) if commits else history.read_git(_repository())
+    source = history.read_commits(commits) if commits else git_history.read_git(_repository())
     inputs = [
         msgspec.json.encode(commit.request)
         for commit in islice(source, min(count, 50_000))

@@ -1,6 +1,6 @@
 """`make bench`: the lane beside the bare loop, on one broker, interleaved. Prints a table, writes JSON.
 
-python -m benchmarks.run --messages 200000 --runs 3 --commits ../shared/data/commits-train.jsonl.gz
+python -m benchmarks.run --messages 200000 --runs 3 --commits commits.jsonl.gz
 """
 
 from __future__ import annotations
@@ -64,48 +64,44 @@ def _options() -> argparse.Namespace:
 
 
 async def _measure(options: argparse.Namespace, servers: str) -> dict[str, Any]:
-    prefix = f"bench-{uuid.uuid4().hex[:8]}-"
-    settings = load({"topic_prefix": prefix, "kafka": servers, "partitions": options.partitions}, {}).settings
-    admin = await topics.connect(servers)
-    await topics.create(admin, settings)
-    await admin.close()
-    names = Names(prefix)
-    await FlagWriter(servers, names.flags, group=settings.group).set(
-        "ml-agent-rollout", options.percent, by="bench"
-    )
-    await _fill(servers, names.requests, options)
+    messages = list(requests(options.messages, options.commits))
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in CONTENDERS}
     for number in range(options.runs):
         for name in CONTENDERS:
-            task = Task(
-                servers, prefix, names.requests, options.messages, options.percent, f"{prefix}{number}"
-            )
-            runs[name].append(_run(name, task))
-            print(
-                f"run {number + 1}: {name}: {options.messages / runs[name][-1]['wall_s']:,.0f} messages/s",
-                flush=True,
-            )
+            # Topics of its own for each run: the lane would know the requests of the last one as answered.
+            prefix = f"bench-{uuid.uuid4().hex[:8]}-"
+            await _prepare(options, servers, prefix, messages)
+            task = Task(servers, prefix, Names(prefix).requests, options.messages, options.percent, prefix)
+            result = _run(name, task)
+            runs[name].append(result)
+            print(f"run {number + 1}: {name}: {options.messages / result['wall_s']:,.0f} messages/s", flush=True)
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {
-            "cpus": os.cpu_count(),
-            "python": platform.python_version(),
-            "system": platform.platform(),
-        },
+        "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()},
         "messages": options.messages,
+        "bytes_mean": sum(len(value) for _, value in messages) / len(messages),
         "partitions": options.partitions,
         "percent": options.percent,
         "runs": runs,
     }
 
 
-async def _fill(servers: str, topic: str, options: argparse.Namespace) -> None:
+async def _prepare(
+    options: argparse.Namespace, servers: str, prefix: str, messages: list[tuple[bytes, bytes]]
+) -> None:
+    settings = load({"topic_prefix": prefix, "kafka": servers, "partitions": options.partitions}, {}).settings
+    admin = await topics.connect(servers)
+    await topics.create(admin, settings)
+    await admin.close()
+    writer = FlagWriter(servers, Names(prefix).flags, group=prefix)
+    await writer.set("ml-agent-rollout", options.percent, by="bench")
+    await _fill(servers, Names(prefix).requests, messages)
+
+
+async def _fill(servers: str, topic: str, messages: list[tuple[bytes, bytes]]) -> None:
     producer = AIOKafkaProducer(bootstrap_servers=servers, linger_ms=20, max_batch_size=200_000)
     await producer.start()
-    futures = [
-        await producer.send(topic, value, key=key)
-        for key, value in requests(options.messages, options.commits)
-    ]
+    futures = [await producer.send(topic, value, key=key) for key, value in messages]
     await asyncio.gather(*futures)
     await producer.stop()
 

@@ -35,7 +35,10 @@ _TRACE: Final = {
     "type": "object",
     "description": "W3C trace context, carried on from the request with a new span.",
     "properties": {
-        "traceparent": {"type": "string", "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?$"},
+        "traceparent": {
+            "type": "string",
+            "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?$",
+        },
         "tracestate": {"type": "string"},
     },
 }
@@ -131,7 +134,11 @@ def _channel(topic: topics.Topic) -> dict[str, Any]:
     configuration: dict[str, Any] = {"cleanup.policy": [topic.cleanup]}
     if topic.cleanup == "delete":
         configuration["retention.ms"] = topic.retention_ms
-    kafka: dict[str, Any] = {"topic": topic.name, "topicConfiguration": configuration, "bindingVersion": "0.5.0"}
+    kafka: dict[str, Any] = {
+        "topic": topic.name,
+        "topicConfiguration": configuration,
+        "bindingVersion": "0.5.0",
+    }
     if topic.partitions is not None:
         kafka["partitions"] = topic.partitions
     return {
@@ -150,7 +157,9 @@ def _message(topic: topics.Topic) -> dict[str, Any]:
     key = {"type": "string", "description": topic.key}
     message: dict[str, Any] = {"name": name, "bindings": {"kafka": {"key": key, "bindingVersion": "0.5.0"}}}
     if topic is topics.DEAD_LETTERS:
-        message["summary"] = "The value as received; its hash, length and place as JSON where it was too large."
+        message["summary"] = (
+            "The value as received; its hash, length and place as JSON where it was too large."
+        )
         message["contentType"] = "application/octet-stream"
         message["headers"] = {"$ref": "#/components/schemas/DeadLetterHeaders"}
         return message

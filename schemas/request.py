@@ -24,7 +24,9 @@ EventTime = Annotated[
     Meta(tz=True, description="RFC 3339 with an offset: the event's own time, which may lie in the past."),
 ]
 
-Moment = Annotated[datetime, Meta(tz=True, description="RFC 3339, in UTC: the wall clock of whoever wrote it.")]
+Moment = Annotated[
+    datetime, Meta(tz=True, description="RFC 3339, in UTC: the wall clock of whoever wrote it.")
+]
 Object = Annotated[Raw, Meta(description="A JSON object.", extra_json_schema={"type": "object"})]
 """Bytes that are passed on as they are."""
 

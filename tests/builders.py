@@ -7,19 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from aiokafka import ConsumerRecord, TopicPartition
 from msgspec import Meta, Struct
+
 from pointsman.models.agent import Agent
 from pointsman.models.decider import Row
 from pointsman.schemas.feedback import Feedback
 from pointsman.schemas.outcome import Answer
 from pointsman.streams.decisions.runtime import Runtime
 from pointsman.streams.output import Record
-from typing_extensions import Annotated
-
 from tests.support.outcomes import outcome
 
 __all__ = ["Rules", "Score", "Small", "agent", "feedback", "outcome", "record", "request", "runtime", "valid"]
@@ -146,7 +145,9 @@ def at(record_: Record) -> TopicPartition:
 def feedback(id_: str = "f1", decision_id: str = "r1", **changes: Any) -> Feedback:
     """A feedback event."""
     return Feedback(
-        id=id_, decision_id=decision_id, **{"agent": "small", "observed_at": datetime(2026, 11, 1, tzinfo=UTC), **changes}
+        id=id_,
+        decision_id=decision_id,
+        **{"agent": "small", "observed_at": datetime(2026, 11, 1, tzinfo=UTC), **changes},
     )
 
 
@@ -166,11 +167,11 @@ class Score:
         """Shadow questions wait for it."""
         self.gate.set()
 
-    async def score(self, agent: str, rows: Sequence[Row], deadline_ms: float | None = None) -> Any:  # noqa: ARG002
+    async def score(self, agent: str, rows: Sequence[Row], deadline_ms: float | None = None) -> Any:
         self.asked.append(len(rows))
         return SimpleNamespace(values=self.served(rows))
 
-    async def score_shadow(self, agent: str, rows: Sequence[Row]) -> Any:  # noqa: ARG002
+    async def score_shadow(self, agent: str, rows: Sequence[Row]) -> Any:
         self.shadowed.append(len(rows))
         await self.gate.wait()
         return SimpleNamespace(values=self.shadow(rows))

@@ -15,7 +15,9 @@ from pointsman.streams.settings import Loaded, Settings
 if TYPE_CHECKING:
     from pointsman.models.agent import Agent
 
-agents = typer.Typer(help="The agents that are loaded, and whether they keep what every agent must.", no_args_is_help=True)
+agents = typer.Typer(
+    help="The agents that are loaded, and whether they keep what every agent must.", no_args_is_help=True
+)
 
 
 def loaded_agents(settings: Settings) -> dict[str, Agent]:
@@ -106,7 +108,9 @@ def train(
     loaded: Loaded,
     *,
     agent: Annotated[str, typer.Argument(help="Name of the agent, as in `pointsman agents list`.")],
-    commits: Annotated[Path, typer.Option(help="What to learn from: for documentation-keeper a file of commits.")],
+    commits: Annotated[
+        Path, typer.Option(help="What to learn from: for documentation-keeper a file of commits.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the model and its card.")],
     as_json: AsJson = False,
 ) -> None:

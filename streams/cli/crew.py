@@ -77,11 +77,11 @@ class Child:
                 stderr=log,
                 start_new_session=True,  # the terminal's Ctrl-C is for us, who stop them in order
             )
-        assert self._process.stdin is not None and self._process.stdout is not None  # noqa: S101, PT018 - pipes
+        assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(msgspec.json.encode(self.orders) + b"\n")
         try:
             line = await asyncio.wait_for(self._process.stdout.readline(), START_S)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             await self._end(0)
             msg = f"{self.name} was not ready after {START_S:.0f} s{self._words()}"
             raise ChildFailed(msg) from None
@@ -101,7 +101,7 @@ class Child:
     async def _watch(self, on_restart: Callable[[Child], None]) -> None:
         pause = PAUSES_S[0]
         while True:
-            assert self._process is not None  # noqa: S101 - started before it is watched
+            assert self._process is not None
             began = time.monotonic()
             code = await self._process.wait()
             if time.monotonic() - began > SETTLED_S:
@@ -132,7 +132,7 @@ class Child:
             process.terminate()
         try:
             await asyncio.wait_for(process.wait(), grace_s)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             logger.error("%s did not stop in time and is killed", self.name)
             with contextlib.suppress(ProcessLookupError):
                 process.kill()

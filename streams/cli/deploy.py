@@ -49,7 +49,10 @@ def _addresses(deployment: Any) -> Any:
     rows = [
         ("Kafka", deployment.kafka, "embedded, in memory" if deployment.embedded else ""),
         ("PostgreSQL", mask(deployment.dsn), "embedded" if deployment.own_database else ""),
-        *((name, f"{ops}/health", "/ready /metrics /live") for name, ops in deployment.crew.addresses().items()),
+        *(
+            (name, f"{ops}/health", "/ready /metrics /live")
+            for name, ops in deployment.crew.addresses().items()
+        ),
     ]
     return table("pointsman runs; Ctrl-C stops it", ("what", "where", ""), rows)
 
@@ -59,7 +62,7 @@ def _stop_event() -> asyncio.Event:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
-    assert task is not None  # noqa: S101 - we are in it
+    assert task is not None
 
     def asked() -> None:
         if stop.is_set():
@@ -71,7 +74,9 @@ def _stop_event() -> asyncio.Event:
     return stop
 
 
-@with_settings(*EVERYTHING, "lanes", "metrics_host", "metrics_port", "delivery", "model_url", "log", "log_level")
+@with_settings(
+    *EVERYTHING, "lanes", "metrics_host", "metrics_port", "delivery", "model_url", "log", "log_level"
+)
 def worker(loaded: Loaded) -> None:
     """Run one worker process in the foreground, on servers that run already.
 
@@ -96,16 +101,21 @@ def worker(loaded: Loaded) -> None:
 
 
 @with_settings(*EVERYTHING)
-def demo(  # noqa: PLR0913 - options of a command
+def demo(
     loaded: Loaded,
     *,
     git: Annotated[
         Path | None, typer.Option(help="Repository whose history is replayed; default: the one you stand in.")
     ] = None,
-    commits: Annotated[Path | None, typer.Option(help="File of commits instead: JSON Lines, gzip or not.")] = None,
+    commits: Annotated[
+        Path | None, typer.Option(help="File of commits instead: JSON Lines, gzip or not.")
+    ] = None,
     limit: Annotated[
         int | None,
-        typer.Option(min=0, help="Newest decisions only; 0: all. Default: all of a file, 20,000 commits of a repository."),
+        typer.Option(
+            min=0,
+            help="Newest decisions only; 0: all. Default: all of a file, 20,000 commits of a repository.",
+        ),
     ] = None,
     rollout: Annotated[
         float, typer.Option(min=0, max=100, help="Percentage of the traffic that the model serves.")
@@ -127,9 +137,7 @@ def demo(  # noqa: PLR0913 - options of a command
     from pointsman.streams.demo.source import choose  # noqa: PLC0415
     from pointsman.streams.logs import configure  # noqa: PLC0415
 
-    options = Options(
-        source=choose(git, commits), limit=limit, rollout=rollout, keep=keep, quiet=False
-    )
+    options = Options(source=choose(git, commits), limit=limit, rollout=rollout, keep=keep, quiet=False)
     configure(loaded.settings, "demo")
     reach.run(replay(loaded, options, _Show(as_json=as_json, keep=keep)))
 

@@ -68,7 +68,7 @@ class Deployment:
         try:
             async with asyncio.timeout(READY_S):
                 for child in self.crew.children:
-                    while not ((await ask(f"{child.ops}/ready")) or {}).get("ready"):
+                    while not ((await ask(f"{child.ops}/ready")) or {}).get("ready"):  # noqa: ASYNC110 - another process
                         await asyncio.sleep(0.1)
         except TimeoutError:
             msg = f"the workers own no partitions of {self.kafka} after {READY_S:.0f} s"
@@ -107,7 +107,10 @@ async def deployed(
 
 
 async def _servers(
-    stack: AsyncExitStack, settings: Settings, postgres: Path | None, postgres_settings: Mapping[str, str] | None
+    stack: AsyncExitStack,
+    settings: Settings,
+    postgres: Path | None,
+    postgres_settings: Mapping[str, str] | None,
 ) -> Deployment:
     from pointsman.streams.embedded import EmbeddedKafka, EmbeddedPostgres  # noqa: PLC0415 - slow to import
 
@@ -154,8 +157,12 @@ def _children(deployment: Deployment, logs: Path | None) -> list[Child]:
     """The decisions in one process, the rows in another: so they do not share an interpreter's lock."""
     settings = deployment.settings
     if deployment.embedded:
-        settings = msgspec.structs.replace(settings, fetch_wait_ms=min(settings.fetch_wait_ms, EMBEDDED_FETCH_MS))
-    sink_port = settings.metrics_port + 2 if settings.metrics_port else 0  # the model process has the one between
+        settings = msgspec.structs.replace(
+            settings, fetch_wait_ms=min(settings.fetch_wait_ms, EMBEDDED_FETCH_MS)
+        )
+    sink_port = (
+        settings.metrics_port + 2 if settings.metrics_port else 0
+    )  # the model process has the one between
     plans = {
         "worker": msgspec.structs.replace(settings, lanes=("decisions", "live")),
         "sink": msgspec.structs.replace(settings, lanes=("sink",), metrics_port=sink_port),

@@ -74,7 +74,12 @@ def _git() -> Check:
     found = shutil.which("git")
     if found:
         return Check(what="git (for demo)", state="ok", found=found)
-    return Check(what="git (for demo)", state="absent", found="not found", mend="install it, or use demo --commits FILE")
+    return Check(
+        what="git (for demo)",
+        state="absent",
+        found="not found",
+        mend="install it, or use demo --commits FILE",
+    )
 
 
 def _agents(settings: Settings) -> list[Check]:
@@ -83,7 +88,11 @@ def _agents(settings: Settings) -> list[Check]:
     try:
         agents = loaded_agents(settings)
     except PointsmanError as error:
-        return [Check(what="agents", state="wrong", found=str(error), mend="mend the folder, or the setting agents")]
+        return [
+            Check(
+                what="agents", state="wrong", found=str(error), mend="mend the folder, or the setting agents"
+            )
+        ]
     found = []
     for name, agent in agents.items():
         problems = check(agent)
@@ -117,15 +126,24 @@ async def _kafka(settings: Settings) -> Check:
 
     servers = local.servers(settings)["kafka"]
     if not servers:
-        return Check(what="Kafka", state="absent", found="none is set and none runs", mend="pointsman up, or POINTSMAN_KAFKA")
+        return Check(
+            what="Kafka",
+            state="absent",
+            found="none is set and none runs",
+            mend="pointsman up, or POINTSMAN_KAFKA",
+        )
     admin = await topics.connect(servers)
     await admin.close()
-    kind = "the embedded one; decisions at least once" if reach.is_embedded(settings) else "decisions exactly once"
+    kind = (
+        "the embedded one; decisions at least once"
+        if reach.is_embedded(settings)
+        else "decisions exactly once"
+    )
     return Check(what="Kafka", state="ok", found=f"{servers} answers ({kind})")
 
 
 async def _topics(settings: Settings) -> Check:
-    """topics."""
+    """Topics."""
     from pointsman.streams import topics  # noqa: PLC0415
 
     servers = local.servers(settings)["kafka"]
@@ -139,35 +157,53 @@ async def _topics(settings: Settings) -> Check:
     problems = [f"{state.name} {state.problem}" for state in states if state.problem]
     if problems:
         return Check(what="topics", state="wrong", found="; ".join(problems), mend="pointsman topics create")
-    return Check(what="topics", state="ok", found=f"{len(states)} topics, {states[0].partitions} partitions of requests")
+    return Check(
+        what="topics",
+        state="ok",
+        found=f"{len(states)} topics, {states[0].partitions} partitions of requests",
+    )
 
 
 async def _database(settings: Settings) -> Check:
-    """database."""
+    """Database."""
     from pointsman.streams.store.migrate import status  # noqa: PLC0415
 
     dsn = reach.dsn(settings)
     if not dsn:
-        return Check(what="database", state="absent", found="none is set and none runs", mend="pointsman up, or POINTSMAN_DSN")
+        return Check(
+            what="database",
+            state="absent",
+            found="none is set and none runs",
+            mend="pointsman up, or POINTSMAN_DSN",
+        )
     states = await status(dsn)
-    late = [f"{state.version:04}_{state.name} is {state.state}" for state in states if state.state != "applied"]
+    late = [
+        f"{state.version:04}_{state.name} is {state.state}" for state in states if state.state != "applied"
+    ]
     if late:
         return Check(what="database", state="wrong", found="; ".join(late), mend="pointsman db migrate")
     return Check(what="database", state="ok", found=f"{mask(dsn)}: {len(states)} migrations applied")
 
 
 async def _worker(settings: Settings) -> Check:
-    """workers."""
+    """Workers."""
     running = local.read(settings)
     if running is None or not running.ops:
-        return Check(what="workers", state="absent", found=f"none runs here in group {settings.group}", mend="pointsman up")
+        return Check(
+            what="workers",
+            state="absent",
+            found=f"none runs here in group {settings.group}",
+            mend="pointsman up",
+        )
     ill = []
     for name, url in running.ops.items():
         health = await ask(f"{url}/health")
         if health is None or not health.get("healthy"):
             ill.append(f"{name} {'does not answer' if health is None else 'is not healthy'} at {url}")
     if ill:
-        return Check(what="workers", state="wrong", found="; ".join(ill), mend="pointsman status; then its log")
+        return Check(
+            what="workers", state="wrong", found="; ".join(ill), mend="pointsman status; then its log"
+        )
     return Check(what="workers", state="ok", found=f"{', '.join(running.ops)} healthy")
 
 

@@ -67,12 +67,17 @@ def recomputed(settings: Settings, stored: dict[str, Any]) -> dict[str, Any]:
     """
     agent = loaded_agents(settings).get(stored["agent_name"])
     if agent is None:
-        return {"identical": None, "checks": {"agent": f"{stored['agent_name']} is not loaded (setting agents)"}}
+        return {
+            "identical": None,
+            "checks": {"agent": f"{stored['agent_name']} is not loaded (setting agents)"},
+        }
     found: dict[str, Any] = {"checks": {}, "rules": None, "model": None}
     same: list[bool] = []
     row = _row(agent, stored)
     if row is None:
-        found["checks"]["features"] = f"stored by version {stored['features_version']}, here is {agent.feature_version}"
+        found["checks"]["features"] = (
+            f"stored by version {stored['features_version']}, here is {agent.feature_version}"
+        )
         return {**found, "identical": None}
     found["checks"]["features"] = _features_check(agent, stored, row, same)
     found["rules"] = dict(agent.rules.explain(row))
@@ -151,7 +156,12 @@ def show(stored: dict[str, Any], again: dict[str, Any], out: Console) -> None:
         out.print(contributions(sides[0], sides[1], stored["features"]))
     if stored["feedback"]:
         events = [
-            (f"{e['observed_at']:%Y-%m-%d %H:%M}", e["kind"], e["value_text"] or e["value_number"] or e["value_time"], e["sender"])
+            (
+                f"{e['observed_at']:%Y-%m-%d %H:%M}",
+                e["kind"],
+                e["value_text"] or e["value_number"] or e["value_time"],
+                e["sender"],
+            )
             for e in stored["feedback"]
         ]
         out.print(table("What became known later", ("when", "what", "value", "by"), events))
@@ -165,6 +175,12 @@ def _facts(stored: dict[str, Any]) -> list[tuple[str, Any]]:
     fallback = f", as fallback: {stored['fallback_reason']}" if stored["fallback_reason"] else ""
     given = stored.get("input") or {}
     subject = given.get("subject") if isinstance(given, dict) else None
+    versions = (
+        f"pointsman {stored['pointsman_version']}",
+        f"features {stored['features_version']}",
+        stored["rules_version"],
+        stored["ml_version"] or "no model",
+    )
     model_ms = "" if stored["model_ms"] is None else f", {stored['model_ms']:.1f} ms for the model"
     return [
         ("agent", stored["agent_name"]),
@@ -174,13 +190,15 @@ def _facts(stored: dict[str, Any]) -> list[tuple[str, Any]]:
         ("decided", f"{stored['created_at']:%Y-%m-%d %H:%M:%S.%f %Z}"),
         ("answer", f"{stored['prediction']} by {served}{fallback} (arm {stored['arm']}), {stored['status']}"),
         ("action", f"{stored['action']}, confidence {stored['confidence']:.3f}"),
-        ("flag", f"{stored['flag_name']} at {stored['flag_percentage']:g} %, version {stored['flag_version']}"),
         (
-            "versions",
-            f"pointsman {stored['pointsman_version']}, features {stored['features_version']}, "
-            f"{stored['rules_version']}, {stored['ml_version'] or 'no model'}",
+            "flag",
+            f"{stored['flag_name']} at {stored['flag_percentage']:g} %, version {stored['flag_version']}",
         ),
-        ("timings", f"{stored['total_ms']:.1f} ms in all, {stored['features_ms']:.3f} ms for features{model_ms}"),
+        ("versions", ", ".join(versions)),
+        (
+            "timings",
+            f"{stored['total_ms']:.1f} ms in all, {stored['features_ms']:.3f} ms for features{model_ms}",
+        ),
         ("place", f"{stored['topic']}[{stored['partition']}] at {stored['request_offset']}"),
         ("trace", stored["trace_id"]),
     ]

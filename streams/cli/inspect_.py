@@ -45,7 +45,9 @@ def status(
     *,
     ops: Annotated[
         list[str] | None,
-        typer.Option(help="Operations port to ask, as in http://10.0.0.7:9310; may be given again.", show_default=False),
+        typer.Option(
+            help="Operations port to ask, as in http://10.0.0.7:9310; may be given again.", show_default=False
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -104,5 +106,8 @@ def _show_checks(checks: list[Any]) -> None:
     from rich.text import Text  # noqa: PLC0415
 
     styles = {"ok": "green", "wrong": "bold red", "absent": "dim"}
-    found = [(Text(check.state, style=styles[check.state]), check.what, check.found, check.mend) for check in checks]
+    found = [
+        (Text(check.state, style=styles[check.state]), check.what, check.found, check.mend)
+        for check in checks
+    ]
     console().print(table("", ("", "what", "found", "mend"), found))

@@ -29,12 +29,17 @@ def decide(
     *,
     file: Annotated[
         Path | None,
-        typer.Argument(help="A request, or an input alone, as JSON; - or nothing: standard input.", show_default=False),
+        typer.Argument(
+            help="A request, or an input alone, as JSON; - or nothing: standard input.", show_default=False
+        ),
     ] = None,
     agent: Annotated[
-        str | None, typer.Option(help=f"Who decides on a bare input; default: {DEFAULT_AGENT}.", show_default=False)
+        str | None,
+        typer.Option(help=f"Who decides on a bare input; default: {DEFAULT_AGENT}.", show_default=False),
     ] = None,
-    example: Annotated[bool, typer.Option("--example", help="Take the agent's first example as input.")] = False,
+    example: Annotated[
+        bool, typer.Option("--example", help="Take the agent's first example as input.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Decide one request here, by rules and by model, without Kafka and database.
@@ -68,7 +73,9 @@ def _example(agent: Agent) -> bytes:
 def _bytes(file: Path | None) -> bytes:
     if file is None or str(file) == "-":
         if sys.stdin.isatty():
-            note("reading a request from the terminal; end it with Ctrl-D (or try `pointsman decide --example`)")
+            note(
+                "reading a request from the terminal; end it with Ctrl-D (or try `pointsman decide --example`)"
+            )
         return sys.stdin.buffer.read()
     try:
         return file.read_bytes()
@@ -92,7 +99,9 @@ def request(settings: Settings, value: bytes, agent: str | None) -> tuple[Agent,
     asked = Decoder(DecisionRequest).decode(value)
     known = loaded_agents(settings)
     if asked.agent not in known:
-        raise InvalidMessage("unknown_agent", "agent", f"one of {', '.join(sorted(known))}, not {asked.agent}")
+        raise InvalidMessage(
+            "unknown_agent", "agent", f"one of {', '.join(sorted(known))}, not {asked.agent}"
+        )
     if agent is not None and agent != asked.agent:
         msg = f"--agent {agent}, but the request asks {asked.agent}"
         raise Usage(msg)
@@ -139,7 +148,14 @@ def _told(runtime: Any, said: Answer, effects: Any) -> dict[str, Any]:
 def _show(found: dict[str, Any]) -> None:
     columns = ("", "answer", "score", "confidence", "action", "reason")
     rows = [
-        (told["decider"], told["prediction"], told["score"], told["confidence"], told["action"], told["reason"])
+        (
+            told["decider"],
+            told["prediction"],
+            told["score"],
+            told["confidence"],
+            told["action"],
+            told["reason"],
+        )
         for told in (found["rules"], found["model"])
         if told is not None
     ]

@@ -58,7 +58,14 @@ def get(
 def _row(name: str, flag: Flag | None) -> dict[str, Any]:
     from pointsman.schemas.codec import to_builtins  # noqa: PLC0415
 
-    unset = {"name": name, "percentage": 0.0, "version": 0, "changed_at": None, "changed_by": "", "why": "never set"}
+    unset = {
+        "name": name,
+        "percentage": 0.0,
+        "version": 0,
+        "changed_at": None,
+        "changed_by": "",
+        "why": "never set",
+    }
     return dict(to_builtins(flag)) if flag else unset
 
 
@@ -86,7 +93,9 @@ def set_flag(
     name: Annotated[str, typer.Argument(help="The flag, as in ml-agent-rollout.")],
     percent: Annotated[float, typer.Argument(min=0, max=100, help="0: the rules answer everything.")],
     why: Annotated[str, typer.Option(help="A reason; kept beside the flag.")] = "",
-    by: Annotated[str | None, typer.Option(help="Who; default: you, on this host.", show_default=False)] = None,
+    by: Annotated[
+        str | None, typer.Option(help="Who; default: you, on this host.", show_default=False)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Set a flag; every worker knows within a second. Raising it only adds units, lowering takes them back.
@@ -225,7 +234,10 @@ def status(loaded: Loaded, *, as_json: AsJson = False) -> None:
     if as_json:
         print_json(states)
     else:
-        rows = [(f"{s.version:04}_{s.name}", s.state, s.applied_at and f"{s.applied_at:%Y-%m-%d %H:%M}") for s in states]
+        rows = [
+            (f"{s.version:04}_{s.name}", s.state, s.applied_at and f"{s.applied_at:%Y-%m-%d %H:%M}")
+            for s in states
+        ]
         console().print(table("", ("migration", "state", "applied"), rows))
     if any(state.state != "applied" for state in states):
         raise typer.Exit(FAILED)

@@ -46,7 +46,7 @@ def with_settings(*names: str) -> Callable[[Command], Command]:
         parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in (*own, *added)]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {each.name: each.annotation for each in parameters}
-        del run.__wrapped__  # type: ignore[attr-defined] - typer would look through it
+        del run.__wrapped__  # type: ignore[attr-defined]  # typer would look through it
         return run
 
     return wrap
@@ -106,9 +106,7 @@ def _set() -> inspect.Parameter:
 
 
 def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
-    return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
-    )
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
 def rows(loaded: Loaded) -> list[dict[str, str]]:

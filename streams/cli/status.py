@@ -54,7 +54,10 @@ def show(report: dict[str, Any], out: Console) -> None:
         asked = ", ".join(report["addresses"].values())
         out.print(f"{NOTHING_RUNS} (asked {asked})", markup=False)
         return
-    out.print("healthy" if report["healthy"] else "NOT HEALTHY", style="bold green" if report["healthy"] else "bold red")
+    out.print(
+        "healthy" if report["healthy"] else "NOT HEALTHY",
+        style="bold green" if report["healthy"] else "bold red",
+    )
     for name in report["missing"]:
         out.print(f"{name} does not answer at {report['addresses'][name]}", markup=False, style="red")
     lanes = [
@@ -87,26 +90,30 @@ def _failures(state: dict[str, Any]) -> str:
 
 
 def _show_live(live: dict[str, Any], out: Console) -> None:
-    rows = [
-        (
-            agent,
-            arm,
-            window.replace("_", " "),
-            figures["decisions"],
-            figures["by_ml"],
-            sum(figures["fallbacks"].values()),
-            figures["escalations"],
-            figures["agreement"],
-            figures["latency_p50_ms"],
-            figures["latency_p95_ms"],
-        )
-        for agent, arms in live.items()
-        for arm, windows in arms.items()
-        for window, figures in windows.items()
-        if figures is not None
-    ]
-    if rows:
-        columns = ("agent", "arm", "window", "decisions", "by model", "fallbacks", "escalated", "agree", "p50 ms", "p95")
-        out.print(table("Live figures", columns, rows, right=columns[3:]))
-    else:
+    columns = ("arm", "window", "decisions", "by model", "fallbacks", "escalated", "agree", "p50 ms", "p95")
+    shown = False
+    for agent, arms in live.items():
+        rows = [
+            (arm, window.replace("_", " "), *_figures(figures))
+            for arm, windows in arms.items()
+            for window, figures in windows.items()
+            if figures is not None
+        ]
+        if rows:
+            out.print(table(f"Live figures of {agent}", columns, rows, right=columns[2:]))
+            shown = True
+    if not shown:
         out.print("no decisions in the last day", style="dim")
+
+
+def _figures(figures: dict[str, Any]) -> tuple[Any, ...]:
+    agreement = figures["agreement"]
+    return (
+        f"{figures['decisions']:,}",
+        f"{figures['by_ml']:,}",
+        f"{sum(figures['fallbacks'].values()):,}",
+        f"{figures['escalations']:,}",
+        None if agreement is None else f"{100 * agreement:.1f} %",
+        figures["latency_p50_ms"],
+        figures["latency_p95_ms"],
+    )

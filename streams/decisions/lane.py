@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 
 from aiokafka import TopicPartition
@@ -54,6 +55,7 @@ def decision_lane(
         partitions=partitions,
         restore=restore,
         answered_max=ids_max,
+        turn=asyncio.Lock(),
         observe=observe,
     )
 

@@ -14,12 +14,13 @@ from aiokafka import TopicPartition
 
 from pointsman.models.ml import BadModelOutput
 from pointsman.models.split import even
+from pointsman.schemas.control import Flag
 from pointsman.schemas.summary import ArmSummary, Ledger
 from pointsman.streams import metrics
-from pointsman.streams.decisions.ask import Scorer, ask
+from pointsman.streams.decisions.ask import Asked, Scorer, ask
 from pointsman.streams.decisions.duplicates import Answered, key
 from pointsman.streams.decisions.emit import Decided, Decision, emit, shadows, utc_now
-from pointsman.streams.decisions.features import compute
+from pointsman.streams.decisions.features import Computed, compute
 from pointsman.streams.decisions.route import Counter, route
 from pointsman.streams.decisions.runtime import Runtime
 from pointsman.streams.decisions.tally import Metadata, Tally, decode_metadata, encode_metadata
@@ -53,8 +54,21 @@ class Surroundings:
     """Fills the memory of answered ids from the outcomes of a partition."""
     answered_max: Callable[[], int]
     """Ids that one partition may remember."""
+    turn: asyncio.Lock
+    """Held by the partition that computes."""
     observe: Callable[[ArmSummary], None]
     """Takes the committed sums to the metrics."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """One agent's part of a batch, before the model is asked."""
+
+    runtime: Runtime
+    computed: Computed
+    candidates: list[bool]
+    flag: Flag | None
+    features_ms: float
 
 
 @dataclass(slots=True)
@@ -164,18 +178,66 @@ class DecisionWork:
 
     async def _decide(self, records: list[Record], draft: Draft) -> None:
         assert self._answered is not None, "restored before the first batch"
+        around = self._around
+        # One partition computes at a time and lets the event loop read its sockets in between: else the model's
+        # answer to the first would wait until the last has computed, longer than its deadline.
+        async with around.turn:
+            checked = draft.checked = around.validator.check(records, self._answered)
+            prepared = [
+                self._prepare(around.runtimes[agent], requests, draft)
+                for agent, requests in checked.accepted.items()
+            ]
+        # All agents' models at once: a batch waits for one deadline, however many agents are in it.
+        asked = await asyncio.gather(*(self._ask(each) for each in prepared))
+        async with around.turn:
+            decided = [
+                self._emit(each, answers, draft) for each, answers in zip(prepared, asked, strict=True)
+            ]
+        self._count(records, decided, draft)
+
+    def _prepare(self, runtime: Runtime, requests: list[Accepted], draft: Draft) -> Prepared:
+        agent = runtime.agent
+        began = time.perf_counter()
+        computed = compute(agent, requests)
+        features_ms = (time.perf_counter() - began) * 1000
+        _reject(draft, computed.bad)
+        flag = self._around.flags.get(agent.flag)
+        known = draft.even.get(agent.name)
+        candidates, counter = route(computed.requests, flag, self._tp.partition, known)
+        if counter is not None:
+            draft.even[agent.name] = counter
+        return Prepared(runtime, computed, candidates, flag, features_ms)
+
+    async def _ask(self, prepared: Prepared) -> Asked:
+        wanted = self._wanted(prepared.computed.requests, prepared.candidates)
+        return await ask(self._around.scorer, prepared.runtime, prepared.computed.rows, wanted)
+
+    def _emit(self, prepared: Prepared, asked: Asked, draft: Draft) -> Decided:
+        decision = Decision(
+            runtime=prepared.runtime,
+            requests=prepared.computed.requests,
+            rows=prepared.computed.rows,
+            candidates=prepared.candidates,
+            rules=prepared.computed.rules,
+            asked=asked,
+            flag=prepared.flag,
+            features_ms=prepared.features_ms,
+        )
+        decided = emit(decision, utc_now())
+        _reject(draft, decided.too_large)
+        self._ask_later(decision, decided, draft)
         names, number = self._around.names, self._tp.partition
-        checked = draft.checked = self._around.validator.check(records, self._answered)
-        outcomes = pending = 0
-        for agent, requests in checked.accepted.items():
-            decided = await self._decide_agent(self._around.runtimes[agent], requests, draft)
-            draft.output.add(names.outcomes, number, decided.outcomes)
-            draft.output.add(names.escalations, number, decided.escalations)
-            draft.arms.append(decided.arms)
-            outcomes += len(decided.outcomes) - decided.pending
-            pending += decided.pending
+        draft.output.add(names.outcomes, number, decided.outcomes)
+        draft.output.add(names.escalations, number, decided.escalations)
+        draft.arms.append(decided.arms)
+        return decided
+
+    def _count(self, records: list[Record], decided: list[Decided], draft: Draft) -> None:
+        """Dead letters, and the ledger over all that was read."""
+        names, number, checked = self._around.names, self._tp.partition, draft.checked
         letters = [letter(each, self._around.settings.request_bytes_max) for each in checked.rejected]
         draft.output.add(names.dead_letters, number % self._around.partitions[names.dead_letters], letters)
+        pending = sum(each.pending for each in decided)
         known = draft.ledger
         draft.ledger = Ledger(
             topic=self._tp.topic,
@@ -183,37 +245,11 @@ class DecisionWork:
             start=known.start if known else records[0].offset if self._position is None else self._position,
             end=records[-1].offset + 1,
             requests=(known.requests if known else 0) + len(records),
-            outcomes=(known.outcomes if known else 0) + outcomes,
+            outcomes=(known.outcomes if known else 0) + sum(len(each.outcomes) for each in decided) - pending,
             pending=(known.pending if known else 0) + pending,
             dead_letters=(known.dead_letters if known else 0) + len(letters),
             duplicates=(known.duplicates if known else 0) + sum(checked.duplicates.values()),
         )
-
-    async def _decide_agent(self, runtime: Runtime, requests: list[Accepted], draft: Draft) -> Decided:
-        agent = runtime.agent
-        began = time.perf_counter()
-        computed = compute(agent, requests)
-        requests, rows = computed.requests, computed.rows
-        features_ms = (time.perf_counter() - began) * 1000
-        _reject(draft, computed.bad)
-        flag = self._around.flags.get(agent.flag)
-        candidates, counter = route(requests, flag, self._tp.partition, draft.even.get(agent.name))
-        if counter is not None:
-            draft.even[agent.name] = counter
-        decision = Decision(
-            runtime=runtime,
-            requests=requests,
-            rows=rows,
-            candidates=candidates,
-            rules=computed.rules,
-            asked=await ask(self._around.scorer, runtime, rows, self._wanted(requests, candidates)),
-            flag=flag,
-            features_ms=features_ms,
-        )
-        decided = emit(decision, utc_now())
-        _reject(draft, decided.too_large)
-        self._ask_later(decision, decided, draft)
-        return decided
 
     def _wanted(self, requests: list[Accepted], candidates: list[bool]) -> list[int]:
         """Places that the model is asked for now; the others' shadow answers ride along where that is sampled."""

@@ -118,7 +118,9 @@ class Drive:
         await consumer.seek_to_end()
         for tp in consumer.assignment():
             await consumer.position(tp)  # settles "the end" before the first request is sent
-        self._producer = AIOKafkaProducer(bootstrap_servers=servers, acks="all", enable_idempotence=True, linger_ms=2)
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=servers, acks="all", enable_idempotence=True, linger_ms=2
+        )
         await self._producer.start()
         stack.push_async_callback(self._producer.stop)
         return consumer
@@ -155,7 +157,7 @@ class Drive:
 
     def _partition(self, key: str) -> int:
         """As every Kafka client's default partitioner has it."""
-        return (murmur2(key.encode()) & 0x7FFF_FFFF) % self._partitions
+        return int(murmur2(key.encode()) & 0x7FFF_FFFF) % self._partitions
 
     async def _send(self, topic: str, key: str, value: bytes, partition: int, *, stored: bool) -> None:
         future = await self._producer.send(topic, value, key=key.encode(), partition=partition)
@@ -200,7 +202,9 @@ class Drive:
         """What the database has makes room for more."""
         while True:
             async with translated():
-                cursor = await self.connection.execute(_SQL["positions"], {"cluster": self.deployment.cluster})
+                cursor = await self.connection.execute(
+                    _SQL["positions"], {"cluster": self.deployment.cluster}
+                )
                 for topic, partition, next_offset in await cursor.fetchall():
                     before = self.pace.unread((topic, partition))
                     self.pace.stored((topic, partition), next_offset)
@@ -231,7 +235,7 @@ class Drive:
             self._moved.clear()
             try:
                 await asyncio.wait_for(self._moved.wait(), 1.0)
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 continue
 
     def _stalled(self) -> str:

@@ -52,7 +52,12 @@ def quality(result: Result) -> Table | None:
             twins.model.balanced_accuracy,
             twins.model_minus_rules.balanced_accuracy,
         ),
-        ("success (errors by cost)", twins.rules.success, twins.model.success, twins.model_minus_rules.success),
+        (
+            "success (errors by cost)",
+            twins.rules.success,
+            twins.model.success,
+            twins.model_minus_rules.success,
+        ),
     ]
     cells = [(name, interval(rules), interval(model), points(by)) for name, rules, model, by in rows]
     title = f"Rules and model on the same {twins.n:,} decisions ({twins.positives:,} needed documentation)"
@@ -64,8 +69,24 @@ def decisions(result: Result) -> Table:
     """Who answered, how fast."""
     rows = [_side(side, result) for side in result.sides if side.source is not None]
     rows += [("all", "", *_side(side, result)[2:]) for side in result.sides if side.source is None]
-    columns = ("answered by", "arm", "decisions", "share", "fallbacks", "validate", "escalate", "p50 ms", "p95", "p99")
-    return table("Decisions, and milliseconds from request to outcome under full load", columns, rows, right=columns[2:])
+    columns = (
+        "answered by",
+        "arm",
+        "decisions",
+        "share",
+        "fallbacks",
+        "validate",
+        "escalate",
+        "p50 ms",
+        "p95",
+        "p99",
+    )
+    return table(
+        "Decisions, and milliseconds from request to outcome under full load",
+        columns,
+        rows,
+        right=columns[2:],
+    )
 
 
 def _side(side: Side, result: Result) -> tuple[str, ...]:
@@ -86,13 +107,11 @@ def accounts(result: Result) -> Table:
     fallbacks = ", ".join(f"{reason} {count:,}" for reason, count in result.fallbacks.items()) or "none"
     signals = ", ".join(f"{kind} {count:,}" for kind, count in result.signals.items()) or "none"
     ledger = result.ledger
+    parts = ("requests", "outcomes", "dead_letters", "duplicates")
+    told = [f"{ledger[part]:,} {part.replace('_', ' ')}" for part in parts]
     rows = [
         ("requests = outcomes = rows", f"{result.requests:,} = {result.outcomes:,} = {result.rows:,}"),
-        (
-            "ledger",
-            f"{ledger['requests']:,} requests: {ledger['outcomes']:,} outcomes, {ledger['dead_letters']:,} dead letters, "
-            f"{ledger['duplicates']:,} duplicates; difference {ledger['difference']}",
-        ),
+        ("ledger", f"{', '.join(told)}; difference {ledger['difference']}"),
         ("truth that came later", f"{result.labelled:,} labels in {result.feedback:,} feedback events"),
         ("signals in the history", signals),
         ("fallbacks by reason", fallbacks),

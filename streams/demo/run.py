@@ -135,7 +135,7 @@ def home(settings: Settings) -> Iterator[Path]:
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError:
         with tempfile.TemporaryDirectory(prefix="pointsman-demo-") as temporary:
-            os.chmod(temporary, 0o755)  # noqa: S103 - the database's user must get in, and nothing secret lies here
+            Path(temporary).chmod(0o755)  # the database's user must get in, and nothing secret lies here
             yield Path(temporary)
         return
     try:
@@ -238,8 +238,14 @@ def _with_hint(result: Result, loaded: Loaded, folder: Path) -> Result:
     if not settings.dsn and not folder.is_relative_to(settings.data_dir):
         gone = f"nothing is kept, since {settings.data_dir} cannot be written: give a folder with --data-dir"
         return msgspec.structs.replace(result, notes=[*result.notes, gone])
-    options = {name: getattr(settings, name) for name, origin in loaded.origins.items() if origin == "command line"}
-    given = [f" --{name.replace('_', '-')} {shlex.quote(options[name])}" for name in ("data_dir",) if name in options]
+    options = {
+        name: getattr(settings, name) for name, origin in loaded.origins.items() if origin == "command line"
+    }
+    given = [
+        f" --{name.replace('_', '-')} {shlex.quote(options[name])}"
+        for name in ("data_dir",)
+        if name in options
+    ]
     if settings.dsn and "dsn" in options:
         given.append(" --dsn …")
     return msgspec.structs.replace(result, explain=f"pointsman explain {result.example}{''.join(given)}")
@@ -261,7 +267,7 @@ async def _set_flag(deployment: Deployment, agent: Agent, percent: float) -> Non
     worker = deployment.crew.children[0]
     try:
         async with asyncio.timeout(FLAG_S):
-            while (await ask(f"{worker.ops}/health") or {}).get("flags", {}).get(agent.flag) != percent:
+            while (await ask(f"{worker.ops}/health") or {}).get("flags", {}).get(agent.flag) != percent:  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.05)
     except TimeoutError:
         msg = f"the worker did not learn flag {agent.flag} within {FLAG_S:.0f} s"

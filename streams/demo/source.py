@@ -37,7 +37,7 @@ class Source(Struct, frozen=True, kw_only=True):
         """The commits, in their order; ``limit`` 0: all. Raises `HistoryError` and `NoInput`."""
         if self.commits is not None:
             return read_commits(self.commits)
-        assert self.git is not None  # noqa: S101 - `choose` sets one of the two
+        assert self.git is not None
         found = iter(read_git(self.git, newest=limit or None, name=self.name))
         first = list(islice(found, 1))
         if not first:
@@ -75,8 +75,8 @@ def _top(folder: Path) -> Path | None:
     """The repository that a folder belongs to; a bare one is its own top."""
     for question in ("--show-toplevel", "--absolute-git-dir"):
         try:
-            done = subprocess.run(  # noqa: S603 - fixed words and a path
-                ["git", "-C", str(folder), "rev-parse", question],  # noqa: S607 - git is found as a shell would
+            done = subprocess.run(
+                ["git", "-C", str(folder), "rev-parse", question],
                 capture_output=True,
                 text=True,
                 check=False,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from heapq import merge
 from typing import Final, Literal
@@ -56,50 +56,57 @@ def build(commits: Iterable[Commit], run: str, limit: int = 0) -> Timeline:
 
     Only commits in the agent's domain are asked about; all of them show how earlier ones fared.
     """
-    told: dict[str, _Told] = {}
-    used: dict[str, int] = {}
-    asks: list[Event] = []
-    learned: list[Event] = []
-    count = 0
+    builder = _Builder(run)
+    for signal in signals(builder.see(commits)):
+        builder.learn(signal)
+    events = _ordered(builder.asks, builder.learned, limit)
+    return Timeline(events=events, commits=builder.commits, repositories=len(builder.told))
 
-    def watched() -> Iterable[Commit]:
-        nonlocal count
+
+class _Builder:
+    """Collects events while the commits pass by."""
+
+    def __init__(self, run: str) -> None:
+        self.told: dict[str, _Told] = {}
+        self.asks: list[Event] = []
+        self.learned: list[Event] = []
+        self.commits = 0
+        self._run = run
+        self._used: dict[str, int] = {}
+
+    def see(self, commits: Iterable[Commit]) -> Iterator[Commit]:
+        """The same commits; each leaves its question and its label here."""
         for commit in commits:
-            count += 1
-            _tell(commit, told, used, run, asks, learned)
+            self.commits += 1
+            self._see(commit)
             yield commit
 
-    for signal in signals(watched()):
-        _learn(signal, told[signal.repository], learned)
-    return Timeline(events=_ordered(asks, learned, limit), commits=count, repositories=len(told))
+    def _see(self, commit: Commit) -> None:
+        state = self.told.get(commit.repository)
+        if state is None:
+            state = self.told[commit.repository] = _Told(now=commit.committed_at, ids={}, asked={})
+        state.now = max(state.now, commit.committed_at)
+        if not commit.in_domain:
+            return
+        id_ = self._name(commit.sha[:SHA])
+        state.ids[commit.sha] = id_
+        state.asked[commit.sha] = state.now
+        self.asks.append(Event(at=state.now, id=id_, kind="ask", body=msgspec.json.encode(commit.request)))
+        known_at = max(state.now, commit.landed_at)
+        self.learned.append(Event(at=known_at, id=id_, kind="label", value=commit.truth))
 
+    def _name(self, sha: str) -> str:
+        self._used[sha] = self._used.get(sha, 0) + 1
+        again = f"-{self._used[sha]}" if self._used[sha] > 1 else ""
+        return f"{self._run}-{sha}{again}"
 
-def _tell(
-    commit: Commit, told: dict[str, _Told], used: dict[str, int], run: str, asks: list[Event], learned: list[Event]
-) -> None:
-    state = told.get(commit.repository)
-    if state is None:
-        state = told[commit.repository] = _Told(now=commit.committed_at, ids={}, asked={})
-    state.now = max(state.now, commit.committed_at)
-    if not commit.in_domain:
-        return
-    id_ = _name(f"{run}-{commit.sha[:SHA]}", used)
-    state.ids[commit.sha] = id_
-    state.asked[commit.sha] = state.now
-    asks.append(Event(at=state.now, id=id_, kind="ask", body=msgspec.json.encode(commit.request)))
-    learned.append(Event(at=max(state.now, commit.landed_at), id=id_, kind="label", value=commit.truth))
-
-
-def _name(name: str, used: dict[str, int]) -> str:
-    used[name] = used.get(name, 0) + 1
-    return name if used[name] == 1 else f"{name}-{used[name]}"
-
-
-def _learn(signal: Signal, state: _Told, learned: list[Event]) -> None:
-    id_ = state.ids.get(signal.sha)
-    if id_ is not None:
-        at = max(signal.known_at, state.asked[signal.sha])
-        learned.append(Event(at=at, id=id_, kind="signal", value=signal.kind))
+    def learn(self, signal: Signal) -> None:
+        """A signal about a commit that was asked about; about others nobody decided anything."""
+        state = self.told[signal.repository]
+        id_ = state.ids.get(signal.sha)
+        if id_ is not None:
+            at = max(signal.known_at, state.asked[signal.sha])
+            self.learned.append(Event(at=at, id=id_, kind="signal", value=signal.kind))
 
 
 def _ordered(asks: list[Event], learned: list[Event], limit: int) -> list[Event]:

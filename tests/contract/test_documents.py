@@ -9,18 +9,24 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
+
 from pointsman.models.registry import load_agents
 from pointsman.schemas import dead_letter, export, topics
 from pointsman.streams import contracts
 
 FOLDER = Path(__file__).parents[2] / "docs" / "contracts"
-ALL = {**export.documents(), **{f"{contracts.INPUTS}/{k}": v for k, v in contracts.inputs(load_agents()).items()}}
+ALL = {
+    **export.documents(),
+    **{f"{contracts.INPUTS}/{k}": v for k, v in contracts.inputs(load_agents()).items()},
+}
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_committed_document_is_the_generated_one(name: str) -> None:
     committed = (FOLDER / name).read_text(encoding="utf-8")
-    assert committed == export.text(ALL[name]), "write them again: python -m pointsman.streams.contracts docs/contracts"
+    assert committed == export.text(ALL[name]), (
+        "write them again: python -m pointsman.streams.contracts docs/contracts"
+    )
 
 
 def test_no_document_is_left_over() -> None:
@@ -66,7 +72,9 @@ def test_asyncapi_names_every_topic_with_its_key_contract_and_headers() -> None:
             assert name == topic.carries
             assert name in contracts_
             assert message["payload"]["$ref"].endswith(f"/{name}")
-    actions = {operation["channel"]["$ref"]: operation["action"] for operation in document["operations"].values()}
+    actions = {
+        operation["channel"]["$ref"]: operation["action"] for operation in document["operations"].values()
+    }
     assert actions["#/channels/decision-requests"] == "receive"
     assert actions["#/channels/decision-outcomes"] == "send"
 

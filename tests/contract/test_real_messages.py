@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
+
 from pointsman.models.agent import Agent
 from pointsman.models.registry import load_agents
 from pointsman.schemas import export, topics
@@ -17,7 +18,6 @@ from pointsman.schemas.outcome import Outcome
 from pointsman.streams import contracts
 from pointsman.streams.model.failure import ModelFailure
 from pointsman.streams.output import Message
-
 from tests.builders import Score, agent, feedback, request
 from tests.unit.streams.decisions.decision_world import NAMES, World
 
@@ -47,7 +47,7 @@ async def sent(world: World, percentage: float, **changes: Any) -> None:
     for value_, key in ((b"nonsense", b"x"), (None, None), (b"x" * 300_000, b"k")):
         world.broker.produce(value_, key)
     await world.caught_up()
-    await world.until(lambda: not world.work._asking)  # noqa: SLF001
+    await world.until(lambda: not world.work._asking)
     await world.stop()
 
 
@@ -100,7 +100,13 @@ async def test_a_contract_that_is_broken_would_be_seen() -> None:
     world = World(scorer=Score())
     await sent(world, 0.0)
     plain = msgspec.json.decode(world.broker.committed[NAMES.outcomes][0][1] or b"")
-    for field, value in (("features", []), ("input", "x"), ("decided_at", 5), ("revision", 2), ("arm", "both")):
+    for field, value in (
+        ("features", []),
+        ("input", "x"),
+        ("decided_at", 5),
+        ("revision", 2),
+        ("arm", "both"),
+    ):
         assert list(validator("Outcome").iter_errors({**plain, field: value})), field
     del plain["source"]
     assert list(validator("Outcome").iter_errors(plain))

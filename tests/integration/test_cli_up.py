@@ -49,12 +49,15 @@ def up(environment: dict[str, str], open_folder: Path) -> Iterator[subprocess.Po
     with (open_folder / "log").open("w") as log:
         process = subprocess.Popen([*COMMAND, "up"], env=environment, stdout=log, stderr=log, text=True)
     try:
-        until(lambda: "pointsman runs" in (open_folder / "log").read_text() or process.poll(), "up did not come up")
+        until(
+            lambda: "pointsman runs" in (open_folder / "log").read_text() or process.poll(),
+            "up did not come up",
+        )
         assert process.poll() is None, (open_folder / "log").read_text()
         yield process
     finally:
-        process.kill()
-        process.wait()
+        process.terminate()  # a killed one leaves its servers to end after it, and the folder is removed next
+        process.wait(WAIT_S)
 
 
 def test_everything_that_is_embedded_works_together(
@@ -111,7 +114,7 @@ def _listens(pid: int, address: str) -> bool:
     links = []
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         try:
-            links.append(os.readlink(descriptor))
+            links.append(str(descriptor.readlink()))
         except FileNotFoundError:  # closed meanwhile
             continue
     return any(f"socket:[{inode}]" in links for inode in inodes)

@@ -26,7 +26,9 @@ def history(open_folder: Path) -> Path:
     """A repository with a documented option, a fix, a revert, a commit outside the domain; a path with spaces."""
     repository = Repository(open_folder / "a small repository")
     for number in range(12):
-        files: dict[str, str | bytes | None] = {f"src/app/part{number % 4}.py": f"x = {number}\n" * (number + 3)}
+        files: dict[str, str | bytes | None] = {
+            f"src/app/part{number % 4}.py": f"x = {number}\n" * (number + 3)
+        }
         if number % 3 == 0:
             files["docs/options.md"] = f"Option {number}\n"
         repository.commit(f"Add option --part{number}" if number % 2 else f"Fix part {number}", files)
@@ -38,7 +40,13 @@ def history(open_folder: Path) -> Path:
 def run(folder: Path, *words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "POINTSMAN_DATA_DIR": str(folder / "some data")}
     return subprocess.run(
-        [*COMMAND, *words], env=environment, cwd=cwd, capture_output=True, text=True, timeout=DEMO_S, check=False
+        [*COMMAND, *words],
+        env=environment,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=DEMO_S,
+        check=False,
     )
 
 
@@ -48,7 +56,9 @@ def result(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     return found
 
 
-def test_a_small_history_goes_through_whole_and_can_be_explained_afterwards(history: Path, open_folder: Path) -> None:
+def test_a_small_history_goes_through_whole_and_can_be_explained_afterwards(
+    history: Path, open_folder: Path
+) -> None:
     found = result(run(open_folder, "demo", "--git", str(history), "--json"))
     assert found["requests"] == found["outcomes"] == found["rows"] == found["labelled"] == 13
     assert found["ledger"]["requests"] == found["ledger"]["outcomes"] + found["ledger"]["duplicates"]
@@ -84,7 +94,9 @@ def test_more_than_the_broker_keeps_loses_nothing(open_folder: Path) -> None:
     """Requests of 3 KB and their outcomes come to 28 MB, more than the embedded broker's partitions hold."""
     lines = learnable(repositories=1, commits=4_000)
     for number, each in enumerate(lines):
-        each["files"] += [{"p": f"src/deep/folder/number{i}/module{number % 7}.py", "a": i, "r": i} for i in range(40)]
+        each["files"] += [
+            {"p": f"src/deep/folder/number{i}/module{number % 7}.py", "a": i, "r": i} for i in range(40)
+        ]
     file = write_lines(open_folder / "commits.jsonl.gz", lines)
     found = result(run(open_folder, "demo", "--commits", str(file), "--rollout", "100", "--json"))
     assert found["requests"] == found["outcomes"] == found["rows"] == found["labelled"] == 4_000
@@ -105,7 +117,9 @@ def until(met: Callable[[], object], what: str, seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
-def test_kept_it_runs_until_it_is_told_to_stop_and_leaves_nothing_behind(history: Path, open_folder: Path) -> None:
+def test_kept_it_runs_until_it_is_told_to_stop_and_leaves_nothing_behind(
+    history: Path, open_folder: Path
+) -> None:
     environment = {**os.environ, "POINTSMAN_DATA_DIR": str(open_folder / "data"), "COLUMNS": "200"}
     out = open_folder / "out"
     with out.open("w") as file:
@@ -114,20 +128,23 @@ def test_kept_it_runs_until_it_is_told_to_stop_and_leaves_nothing_behind(history
             env=environment, stdout=file, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
     try:
-        until(lambda: kept.poll() is not None or "pointsman runs" in out.read_text(), "the demo did not come up")
-        status = subprocess.run(
-            [*COMMAND, "status", "--json"], env=environment, capture_output=True, text=True, check=False
+        until(
+            lambda: kept.poll() is not None or "pointsman runs" in out.read_text(), "the demo did not come up"
         )
-        assert status.returncode == 0, status.stderr
-        report = json.loads(status.stdout)
-        assert report["flags"] == {"ml-agent-rollout": 50.0}
-        assert set(report["processes"]) == {"worker", "sink"}
-        decided = sum(
-            figures["last_day"]["decisions"]
-            for figures in report["live"]["documentation-keeper"].values()
-            if figures["last_day"]
-        )
-        assert decided == 13
+        seen: dict[str, Any] = {}
+
+        def all_counted() -> bool:
+            done = subprocess.run(
+                [*COMMAND, "status", "--json"], env=environment, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, done.stderr
+            seen.update(json.loads(done.stdout))
+            arms = seen["live"].get("documentation-keeper", {}).values()
+            return sum(figures["last_day"]["decisions"] for figures in arms if figures["last_day"]) == 13
+
+        until(all_counted, "the live figures do not count 13 decisions", 30)
+        assert seen["flags"] == {"ml-agent-rollout": 50.0}
+        assert set(seen["processes"]) == {"worker", "sink"}
         refused = subprocess.run(
             [*COMMAND, "up"], env=environment, capture_output=True, text=True, check=False, timeout=DEMO_S
         )

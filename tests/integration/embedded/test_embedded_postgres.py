@@ -193,7 +193,7 @@ def python_for_anybody() -> tuple[str, dict[str, str]]:
 
 
 def copy_of_wheel(folder: Path) -> Path:
-    """The wheel's files in another place, as in an environment below /root."""
+    """The wheel's files in another place, as in an environment in root's home."""
     programs = postgres_files.packaged_programs()
     install = programs.parent
     site = install.parent.parent

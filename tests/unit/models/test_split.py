@@ -6,6 +6,7 @@ import mmh3
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from pointsman.models.split import BUCKETS, bucket, even, sticky
 
 seeds = st.text(st.characters(codec="utf-8"), min_size=1, max_size=64)

@@ -8,6 +8,7 @@ from math import ceil, inf
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from pointsman.schemas.latency import GAMMA, MIN_MS, bucket, middle_ms, quantile_ms
 
 latencies = st.floats(0.011, 1e9)

@@ -10,6 +10,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, ProducerFenced
 from aiokafka.producer.message_accumulator import BatchBuilder
+
 from pointsman.streams import commit
 from pointsman.streams.commit import AtLeastOnce, Transactional, batches, committed
 from pointsman.streams.errors import Fenced
@@ -78,7 +79,9 @@ class Offsets:
     async def list_consumer_group_offsets(self, group: str, partitions: list[TopicPartition]) -> Any:
         assert group == "g"
         return {
-            tp: SimpleNamespace(offset=at, metadata=text) for tp, (at, text) in self.found.items() if tp in partitions
+            tp: SimpleNamespace(offset=at, metadata=text)
+            for tp, (at, text) in self.found.items()
+            if tp in partitions
         }
 
     async def commit(self, offsets: Any) -> None:
@@ -98,8 +101,8 @@ def output(*, positions: bool = True) -> Output:
 
 def transactional(producer: Producer) -> Transactional:
     made = Transactional.__new__(Transactional)
-    made._group, made._partitions, made._admin = "g", (ONE,), lambda: Offsets({ONE: (5, "m")})  # type: ignore[assignment,return-value]  # noqa: SLF001
-    made._producer = producer  # noqa: SLF001
+    made._group, made._partitions, made._admin = "g", (ONE,), lambda: Offsets({ONE: (5, "m")})  # type: ignore[assignment,return-value]
+    made._producer = producer
     return made
 
 
@@ -137,7 +140,7 @@ async def test_open_fences_first_and_only_then_reads_the_position() -> None:
     assert producer.calls == ["start"]
     assert (found.positions, found.metadata) == ({ONE: 5}, "m")
     failing = transactional(Producer("start"))
-    failing._admin = lambda: pytest.fail("read before it fenced")  # noqa: SLF001
+    failing._admin = lambda: pytest.fail("read before it fenced")
     with pytest.raises(KafkaError):
         await failing.open()
 
@@ -145,12 +148,12 @@ async def test_open_fences_first_and_only_then_reads_the_position() -> None:
 async def test_at_least_once_sends_before_it_commits_the_offsets() -> None:
     producer, consumer = Producer("answer"), Offsets()
     made = AtLeastOnce.__new__(AtLeastOnce)
-    made._group, made._partitions, made._consumer = "g", (ONE,), consumer  # type: ignore[assignment]  # noqa: SLF001
-    made._producer = producer  # noqa: SLF001
+    made._group, made._partitions, made._consumer = "g", (ONE,), consumer  # type: ignore[assignment]
+    made._producer = producer
     with pytest.raises(KafkaError):
         await made.commit(output())
     assert consumer.committed is None
-    made._producer = Producer()  # noqa: SLF001
+    made._producer = Producer()
     await made.commit(output())
     assert {tp: (each.offset, each.metadata) for tp, each in consumer.committed.items()} == {ONE: (7, "meta")}
 
@@ -177,7 +180,9 @@ def test_no_messages_make_no_batch() -> None:
 
 
 @pytest.mark.parametrize("error", [KafkaError(), OSError(), TimeoutError()])
-async def test_closing_never_raises_and_cuts_the_connections_of_a_producer_in_trouble(error: Exception) -> None:
+async def test_closing_never_raises_and_cuts_the_connections_of_a_producer_in_trouble(
+    error: Exception,
+) -> None:
     producer: Any = Producer("stop", error)
     await commit.close(producer)
     assert producer.calls == ["stop", "cut"]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
+
 from pointsman.streams import lane
 from pointsman.streams.lane import Lane
 from pointsman.streams.output import Committed, Output
@@ -63,14 +64,15 @@ class Idle:
     async def restore(self, committed: Committed) -> None:
         pass
 
-    async def process(self, batch: Any, *, final: bool) -> Output:  # noqa: ARG002
+    async def process(self, batch: Any, *, final: bool) -> Output:
         return Output()
 
     def due(self) -> float | None:
         return None
 
     async def close(self) -> None:
-        await asyncio.sleep(self.closing)
+        closing, self.closing = self.closing, 0.0
+        await asyncio.sleep(closing)
 
 
 class World:
@@ -86,7 +88,12 @@ class World:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(lane, "AIOKafkaConsumer", lambda **_options: self.consumer)
             self.lane = Lane(
-                name="test", topics=["t", "u"], group="g", servers="", settings=Settings(**settings), factory=factory
+                name="test",
+                topics=["t", "u"],
+                group="g",
+                servers="",
+                settings=Settings(**settings),
+                factory=factory,
             )
 
     async def own(self, *partitions: TopicPartition) -> None:
@@ -101,7 +108,10 @@ OTHER = TopicPartition("u", 1)
 async def test_each_partition_number_gets_one_loop_that_seeks_to_what_was_committed() -> None:
     world = World()
     await world.own(ONE, TWO, OTHER)
-    assert {number: loop.partitions for number, loop in world.lane.loops.items()} == {1: (ONE, OTHER), 2: (TWO,)}
+    assert {number: loop.partitions for number, loop in world.lane.loops.items()} == {
+        1: (ONE, OTHER),
+        2: (TWO,),
+    }
     assert world.consumer.sought == {ONE: 5, OTHER: 5, TWO: 5}
     assert world.consumer.paused == set()
     assert world.lane.health()["ready"]
@@ -135,7 +145,9 @@ async def test_a_release_ends_all_loops_even_one_that_will_not_end() -> None:
 
 
 @pytest.mark.parametrize(("loops", "interval"), [(1, 0.02), (8, 0.02), (80, 0.2)])
-def test_the_interval_grows_with_the_partitions_so_that_commits_a_second_hold(loops: int, interval: float) -> None:
+def test_the_interval_grows_with_the_partitions_so_that_commits_a_second_hold(
+    loops: int, interval: float
+) -> None:
     world = World(commit_interval_ms=20, commits_per_s_max=400)
     world.lane.loops = dict.fromkeys(range(loops))  # type: ignore[arg-type]
     assert world.lane.interval_s() == pytest.approx(interval)
@@ -193,7 +205,7 @@ async def test_an_unknown_stable_offset_is_not_idleness() -> None:
 def test_a_consumer_that_is_not_polled_is_unhealthy() -> None:
     world = World(stalled_after_s=30)
     assert world.lane.health()["healthy"]
-    world.lane._polled -= 60  # noqa: SLF001
+    world.lane._polled -= 60
     assert not world.lane.health()["healthy"]
 
 

@@ -135,5 +135,7 @@ async def test_the_real_child_reports_a_broker_that_does_not_answer(tmp_path: Pa
 
 def test_orders_survive_their_way(tmp_path: Path) -> None:
     settings = Settings(data_dir=str(tmp_path), agents=("a b", "c"), lanes=("sink",))
-    orders = Orders(name="sink", settings=settings, kafka="h:1", dsn="postgresql://x", cluster="c", embedded=True)
+    orders = Orders(
+        name="sink", settings=settings, kafka="h:1", dsn="postgresql://x", cluster="c", embedded=True
+    )
     assert msgspec.json.decode(msgspec.json.encode(orders), type=Orders) == orders

@@ -26,7 +26,9 @@ def test_a_bare_input_is_decided_by_rules_and_model(pointsman: Callable[..., Any
     assert len(found["features"]) > 10
 
 
-def test_a_whole_request_is_decided_by_the_agent_it_names(pointsman: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_whole_request_is_decided_by_the_agent_it_names(
+    pointsman: Callable[..., Any], tmp_path: Path
+) -> None:
     file = tmp_path / "a request.json"
     file.write_text(json.dumps({"id": "1", "agent": "ticket-urgency", "input": {"subject": "Site is down"}}))
     ran = pointsman("decide", str(file), "--json", "--agents", str(TICKETS))
@@ -86,7 +88,9 @@ def test_an_agent_that_breaks_a_promise_fails_the_check_and_the_doctor(
     text = (TICKETS / "ticket-urgency" / "agent.py").read_text()
     broken = tmp_path / "broken" / "agent.py"
     broken.parent.mkdir()
-    broken.write_text(text.replace('name="ticket-urgency"', 'name="broken"').replace('"urgent" if', '"alarm" if'))
+    broken.write_text(
+        text.replace('name="ticket-urgency"', 'name="broken"').replace('"urgent" if', '"alarm" if')
+    )
     ran = pointsman("agents", "check", "broken", "--agents", str(broken.parent))
     assert ran.code == 1
     assert "'alarm' is not in predictions" in ran.out

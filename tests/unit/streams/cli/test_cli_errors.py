@@ -89,14 +89,19 @@ def test_debug_shows_the_traceback_wherever_it_stands() -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        *((name,) for name in ("up", "demo", "worker", "decide", "status", "train", "explain", "doctor", "version")),
+        *(
+            (name,)
+            for name in ("up", "demo", "worker", "decide", "status", "train", "explain", "doctor", "version")
+        ),
         *(("flags", name) for name in ("get", "set")),
         *(("topics", name) for name in ("create", "check")),
         *(("db", name) for name in ("migrate", "status")),
         *(("agents", name) for name in ("list", "check")),
     ],
 )
-def test_every_command_explains_itself_with_an_example(pointsman: Callable[..., Any], words: tuple[str, ...]) -> None:
+def test_every_command_explains_itself_with_an_example(
+    pointsman: Callable[..., Any], words: tuple[str, ...]
+) -> None:
     ran = pointsman(*words, "--help")
     assert ran.code == 0
     assert f"Example:  pointsman {' '.join(words)}" in ran.out

@@ -78,7 +78,9 @@ def test_an_option_for_a_setting_that_does_not_exist_cannot_be_made() -> None:
         with_settings("nosuch")
 
 
-def test_the_help_says_what_the_settings_say(pointsman: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_help_says_what_the_settings_say(
+    pointsman: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "400")
     ran = pointsman("up", "--help")
     for name in EVERYTHING:

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 from aiokafka import TopicPartition
+
 from pointsman.models.agent import Agent
 from pointsman.schemas.control import Flag
 from pointsman.schemas.outcome import Outcome, ShadowAnswer
@@ -25,7 +26,6 @@ from pointsman.streams.output import Committed, Message, Output, Record
 from pointsman.streams.partition import PartitionLoop
 from pointsman.streams.settings import Settings
 from pointsman.streams.topics import Names
-
 from tests.builders import Score, agent, record, runtime
 
 NAMES = Names()
@@ -77,7 +77,9 @@ class Broker:
         return [arm for each in self.summaries() for arm in each.arms]
 
     def _all(self, topic: str, type_: Any) -> list[Any]:
-        return [msgspec.json.decode(value or b"", type=type_) for _, value, _ in self.committed.get(topic, [])]
+        return [
+            msgspec.json.decode(value or b"", type=type_) for _, value, _ in self.committed.get(topic, [])
+        ]
 
 
 class FakeCommitter:
@@ -187,7 +189,7 @@ class World:
     def start(self) -> None:
         """A new process: all that was in memory is gone."""
         self.source = FakeSource(self.broker)
-        self.work = DecisionWork(TP, self.around(), lambda: self.loop.wake())
+        self.work = DecisionWork(TP, self.around(), lambda: self.loop.wake())  # noqa: PLW0108 - the loop comes later
         self.loop = PartitionLoop(
             number=0,
             partitions=(TP,),
@@ -212,6 +214,7 @@ class World:
             partitions={NAMES.dead_letters: 1, NAMES.summaries: 1},
             restore=self.restore,
             answered_max=lambda: self.settings.duplicate_ids_max,
+            turn=asyncio.Lock(),
             observe=lambda arm: self.observed.append(arm.decisions),
         )
 

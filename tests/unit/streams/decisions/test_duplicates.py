@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from pointsman.streams.decisions.duplicates import Answered, content_hash, key, short
 
 

@@ -5,23 +5,27 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+
 from pointsman.models.split import even, sticky
 from pointsman.streams import partition
 from pointsman.streams.decisions.tally import decode_metadata
-
 from tests.builders import Score, request
 from tests.unit.streams.decisions.decision_world import SEED, World
 
 FATES = ["ok", "before", "after", "hang", "hang after", "fenced", "open"]
 KINDS = ["even", "unit", "other", "repeat", "reused", "not json", "boom", "seven", "nan"]
 actions = st.one_of(
-    st.tuples(st.just("produce"), st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 2)), min_size=1, max_size=12)),
+    st.tuples(
+        st.just("produce"),
+        st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 2)), min_size=1, max_size=12),
+    ),
     st.tuples(st.just("fate"), st.lists(st.sampled_from(FATES), min_size=1, max_size=3)),
     st.tuples(st.just("flag"), st.sampled_from([0.0, 20.0, 50.0, 100.0])),
     st.tuples(st.just("pump"), st.integers(1, 40)),
@@ -60,7 +64,10 @@ class Run:
             value = next(iter(self.ids.values()))
             self.repeats += 1
         elif kind == "reused":
-            value = {**next(iter(self.ids.values())), "input": {"p": 0.123, "count": len(broker.requests) % 100}}
+            value = {
+                **next(iter(self.ids.values())),
+                "input": {"p": 0.123, "count": len(broker.requests) % 100},
+            }
         else:
             value = request(id_, **INPUTS[kind])
         raw = b"nonsense" if kind == "not json" else msgspec.json.encode(value)
@@ -116,8 +123,18 @@ INPUTS: dict[str, dict[str, Any]] = {
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(actions, max_size=14))
-@example([("produce", [("even", 0)] * 6), ("fate", ["after", "before", "hang after"]), ("pump", 20), ("crash", 0)])
-@example([("flag", 50.0), ("produce", [("even", 1)] * 12), ("fate", ["after"]), ("wait", 0), ("fate", ["before"] * 3)])
+@example(
+    [("produce", [("even", 0)] * 6), ("fate", ["after", "before", "hang after"]), ("pump", 20), ("crash", 0)]
+)
+@example(
+    [
+        ("flag", 50.0),
+        ("produce", [("even", 1)] * 12),
+        ("fate", ["after"]),
+        ("wait", 0),
+        ("fate", ["before"] * 3),
+    ]
+)
 def test_whatever_fails_each_request_has_its_one_end(script: list[tuple[str, Any]]) -> None:
     asyncio.run(simulate(script))
 
@@ -153,7 +170,7 @@ def check_ledgers(run: Run) -> None:
     if last is not None and last.end > last.start:
         ledgers.append(last)
     assert all(each.difference() == 0 for each in ledgers)
-    for before, after in zip(ledgers, ledgers[1:], strict=False):
+    for before, after in pairwise(ledgers):
         assert before.end == after.start
     if broker.requests:
         assert ledgers[0].start == broker.requests[0].offset

@@ -7,6 +7,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from pointsman.streams.decisions.trace import TRACESTATE_BYTES_MAX, carry, trace_id
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -83,6 +84,10 @@ def test_of_several_contexts_the_last_counts_for_both() -> None:
     assert trace_id(broken_last) is None
 
 
-@given(st.lists(st.tuples(st.sampled_from(["traceparent", "tracestate", "x"]), st.none() | st.binary(max_size=80))))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["traceparent", "tracestate", "x"]), st.none() | st.binary(max_size=80))
+    )
+)
 def test_no_headers_raise(found: list[tuple[str, bytes]]) -> None:
     assert bool(carry(found)) is (trace_id(found) is not None)

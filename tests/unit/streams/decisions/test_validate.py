@@ -10,13 +10,13 @@ import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+
 from pointsman.schemas import dead_letter
 from pointsman.schemas.errors import InvalidMessage
 from pointsman.streams.commit import BATCH_BYTES
 from pointsman.streams.decisions.duplicates import Answered, key
 from pointsman.streams.decisions.validate import HEADER_BYTES_MAX, Checked, Rejected, Validator, letter
 from pointsman.streams.output import Record
-
 from tests.builders import agent, record, request, valid
 
 LIMIT = 262_144
@@ -138,8 +138,12 @@ def test_any_bytes_are_sorted_somewhere(value: bytes, key_: bytes | None) -> Non
 
 
 @given(st.data())
-def test_any_change_of_a_valid_request_is_sorted_somewhere_and_what_passes_is_json(data: st.DataObject) -> None:
-    value = bytearray(msgspec.json.encode(request(input={"p": 0.5, "text": "é", "tags": ["a"], "zz": [1, "b"]})))
+def test_any_change_of_a_valid_request_is_sorted_somewhere_and_what_passes_is_json(
+    data: st.DataObject,
+) -> None:
+    value = bytearray(
+        msgspec.json.encode(request(input={"p": 0.5, "text": "é", "tags": ["a"], "zz": [1, "b"]}))
+    )
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(value)))
         value[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
@@ -206,7 +210,9 @@ def test_the_key_is_the_unit_where_there_is_one() -> None:
 # -- the letter ------------------------------------------------------------------------------------
 
 
-def rejected(record_: Record, reason: str = "not_json", field: str = "value", expected: str = "JSON") -> Rejected:
+def rejected(
+    record_: Record, reason: str = "not_json", field: str = "value", expected: str = "JSON"
+) -> Rejected:
     return Rejected(record_, InvalidMessage(reason, field, expected))
 
 
@@ -275,7 +281,12 @@ def test_a_senders_headers_cannot_speak_in_the_letters_name() -> None:
     forged = [("offset", b"none of yours"), ("reason", b"forged"), ("traceparent", b"kept"), ("none", None)]
     message = letter(rejected(record(b"x", offset=9, headers=forged)), LIMIT)
     found = headers_of(message)
-    assert (found["offset"], found["reason"], found["traceparent"], found["none"]) == (b"9", b"not_json", b"kept", None)
+    assert (found["offset"], found["reason"], found["traceparent"], found["none"]) == (
+        b"9",
+        b"not_json",
+        b"kept",
+        None,
+    )
 
 
 @given(st.text(max_size=2_000))

@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import msgspec
 import pytest
+
 from pointsman.models.agent import Bands
 from pointsman.models.decider import Row
 from pointsman.models.split import even
@@ -18,14 +19,13 @@ from pointsman.streams.decisions.runtime import Runtime, runtimes
 from pointsman.streams.decisions.tally import Metadata, decode_metadata, encode_metadata
 from pointsman.streams.model.failure import ModelFailure, Reason
 from pointsman.streams.output import Committed, Output, Record
-
 from tests.builders import AT_MS, Rules, Score, agent, record, runtime, valid
 from tests.unit.streams.decisions.decision_world import NAMES, SEED, TP, World
 
 
 async def process(world: World, *records: Record, final: bool = False, commit: bool = True) -> Output:
     """One batch through the work, committed at once."""
-    if world.work._answered is None:  # noqa: SLF001
+    if world.work._answered is None:
         await world.work.restore(Committed({TP: world.broker.position}, world.broker.metadata))
     output = await world.work.process({TP: list(records)} if records else {}, final=final)
     if output and commit:
@@ -35,7 +35,10 @@ async def process(world: World, *records: Record, final: bool = False, commit: b
 
 
 def outcomes(output: Output) -> list[Outcome]:
-    return [msgspec.json.decode(v or b"", type=Outcome) for _, v, _ in output.messages.get((NAMES.outcomes, 0), [])]
+    return [
+        msgspec.json.decode(v or b"", type=Outcome)
+        for _, v, _ in output.messages.get((NAMES.outcomes, 0), [])
+    ]
 
 
 def raising(error: Exception) -> Any:
@@ -66,7 +69,11 @@ async def test_where_the_model_fails_the_rules_answer_and_say_why(served: Any, r
     world = World(scorer=Score(served=served))
     world.flag(100, 1)
     for outcome in outcomes(await process(world, valid("a"), valid("b", 1))):
-        assert (outcome.source, outcome.arm, outcome.fallback_reason) == ("deterministic", "candidate", reason)
+        assert (outcome.source, outcome.arm, outcome.fallback_reason) == (
+            "deterministic",
+            "candidate",
+            reason,
+        )
         assert outcome.success
         assert outcome.prediction == outcome.answers.rules.prediction
         assert outcome.answers.ml is None
@@ -135,7 +142,7 @@ async def test_nothing_waits_for_a_shadow_answer() -> None:
         await asyncio.sleep(0)
     assert len(world.broker.outcomes()) == 5
     await asyncio.wait_for(world.work.close(), 5)
-    assert not world.work._asking  # noqa: SLF001
+    assert not world.work._asking
 
 
 @pytest.mark.parametrize("error", [ModelFailure("busy"), RuntimeError("a bug"), None])
@@ -145,7 +152,7 @@ async def test_a_shadow_answer_that_does_not_come_is_counted_and_forgotten(error
     await world.pump()
     await process(world, final=True)
     assert world.broker.shadows() == []
-    assert not world.work._asking  # noqa: SLF001
+    assert not world.work._asking
 
 
 async def test_shadow_answers_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +166,7 @@ async def test_shadow_answers_that_wait_are_bounded(monkeypatch: pytest.MonkeyPa
     world.scorer.gate.set()
     await world.pump()
     assert world.scorer.shadowed == [2, 2, 2]
-    assert len(world.work._outbox) == 6  # noqa: SLF001
+    assert len(world.work._outbox) == 6
     await process(world)
     await process(world, valid("later", 100))
     await world.pump()
@@ -242,7 +249,10 @@ async def test_under_approval_every_outcome_waits_and_is_escalated() -> None:
 
 class NoNumber(Rules):
     def decide(self, rows: Sequence[Row]) -> Any:
-        return [msgspec.structs.replace(a, confidence=float("nan")) if a.score == 0.1 else a for a in super().decide(rows)]
+        return [
+            msgspec.structs.replace(a, confidence=float("nan")) if a.score == 0.1 else a
+            for a in super().decide(rows)
+        ]
 
 
 def short_of_one(inputs: Sequence[Any]) -> list[Row]:
@@ -302,7 +312,7 @@ async def test_an_outcome_that_no_batch_can_hold_is_a_dead_letter(monkeypatch: p
     assert [o.decision_id for o in outcomes(output)] == ["a"]
     ((_, _, headers),) = output.messages[NAMES.dead_letters, 0]
     assert dict(headers)["reason"] == b"too_large_outcome"
-    (arm,) = [a for arms in world.work._tally.arms.values() for a in [arms]]  # noqa: SLF001
+    (arm,) = [a for arms in world.work._tally.arms.values() for a in [arms]]
     assert arm.decisions == 1
 
 
@@ -360,7 +370,7 @@ async def test_the_same_batch_committed_by_another_owner_counts_there_and_not_he
     await process(other, valid("b", 1))
     assert mine
     await world.work.restore(Committed({TP: world.broker.position}, world.broker.metadata))
-    assert sum(arm.decisions for arm in world.work._tally.arms.values()) == 1  # noqa: SLF001
+    assert sum(arm.decisions for arm in world.work._tally.arms.values()) == 1
     assert outcomes(await process(world, valid("b", 2))) == [], "its ids were read back"
 
 

@@ -107,9 +107,15 @@ def test_the_table_says_it_all() -> None:
 
 @pytest.mark.parametrize(
     ("low", "value", "high", "says"),
-    [(0.01, 0.02, 0.03, "model does better"), (-0.03, -0.02, -0.01, "rules do better"), (-0.1, 0.1, 0.2, "do not tell")],
+    [
+        (0.01, 0.02, 0.03, "model does better"),
+        (-0.03, -0.02, -0.01, "rules do better"),
+        (-0.1, 0.1, 0.2, "do not tell"),
+    ],
 )
-def test_a_verdict_only_where_the_interval_allows_one(low: float, value: float, high: float, says: str) -> None:
+def test_a_verdict_only_where_the_interval_allows_one(
+    low: float, value: float, high: float, says: str
+) -> None:
     one = result()
     assert one.twins is not None
     by = msgspec.structs.replace(one.twins.model_minus_rules, success=Estimate(value, low, high))
@@ -142,7 +148,7 @@ def loaded(**options: Any) -> Loaded:
 
 
 def test_on_servers_that_were_given_the_demo_keeps_apart_from_real_traffic() -> None:
-    from pointsman.streams.demo.run import adapted  # noqa: PLC0415 - imports the whole pipeline
+    from pointsman.streams.demo.run import adapted
 
     given = adapted(loaded(kafka="real:9092"))
     assert (given.topic_prefix, given.group) == ("demo-", "demo")

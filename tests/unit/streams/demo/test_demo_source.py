@@ -32,7 +32,9 @@ def test_a_file_is_known_by_its_hash(tmp_path: Path) -> None:
 def test_no_repository_says_how_to_choose_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    with pytest.raises(NoInput, match=r"current directory .* is no git repository; choose another with --git PATH"):
+    with pytest.raises(
+        NoInput, match=r"current directory .* is no git repository; choose another with --git PATH"
+    ):
         choose(None, None)
     with pytest.raises(NoInput, match="nosuch: no such file"):
         choose(None, tmp_path / "nosuch")

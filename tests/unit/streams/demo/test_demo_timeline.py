@@ -85,7 +85,10 @@ def test_a_limit_keeps_the_newest_and_what_belongs_to_them(tmp_path: Path) -> No
 
 def test_two_commits_of_the_same_short_sha_are_two_decisions(tmp_path: Path) -> None:
     made = timeline(tmp_path, [line(1), line(1, repo="example/two")])
-    assert {event.id for event in made.events if event.kind == "ask"} == {"run-0000000001", "run-0000000001-2"}
+    assert {event.id for event in made.events if event.kind == "ask"} == {
+        "run-0000000001",
+        "run-0000000001-2",
+    }
 
 
 @given(hours=st.lists(st.integers(-500, 500), min_size=1, max_size=30))

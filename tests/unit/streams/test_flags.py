@@ -1,0 +1,118 @@
+"""Flags: newer wins, older changes nothing, what is no flag is passed over, what is impossible is never written."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pointsman.schemas.codec import encode
+from pointsman.schemas.control import Flag
+from pointsman.schemas.errors import InvalidMessage
+from pointsman.streams import flags as module
+from pointsman.streams import metrics
+from pointsman.streams.errors import KafkaUnavailable, TopicProblem
+from pointsman.streams.flags import FlagFollower, Flags, apply, checked
+
+
+def flag(version: int, percentage: float = 5, name: str = "f", **changes: Any) -> Flag:
+    fields = {"seed": "s", "changed_at": datetime(2026, 1, 1, tzinfo=UTC), "changed_by": "me", **changes}
+    return Flag(name=name, version=version, percentage=percentage, **fields)
+
+
+def test_a_flag_that_was_never_set_is_none() -> None:
+    assert Flags().get("f") is None
+    assert Flags().all() == []
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 9)), max_size=30))
+def test_the_newest_version_stands_whatever_is_replayed(found: list[tuple[str, int]]) -> None:
+    flags = Flags()
+    for name, version in found:
+        flags.apply(flag(version, version * 10, name))
+    for name in {name for name, _ in found}:
+        newest = max(version for each, version in found if each == name)
+        assert flags.get(name) == flag(newest, newest * 10, name)
+    assert [each.name for each in flags.all()] == sorted({name for name, _ in found})
+
+
+def test_a_change_reaches_the_metrics_and_a_replay_does_not() -> None:
+    flags = Flags()
+    flags.apply(flag(3, 20))
+    flags.apply(flag(2, 50))
+    assert metrics.FLAG.labels("f")._value.get() == 20
+    assert metrics.FLAG_VERSION.labels("f")._value.get() == 3
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        b"",
+        b"nonsense",
+        b"{}",
+        b"[]",
+        *(encode(flag(1, p)) for p in (-1, 101, float("nan"))),
+        encode(flag(0)),
+    ],
+)
+def test_what_is_no_flag_is_passed_over(value: bytes | None) -> None:
+    flags = Flags()
+    flags.apply(flag(1))
+    apply(flags, value)
+    assert flags.all() == [flag(1)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"percentage": -0.01}, "percentage"),
+        ({"percentage": 100.01}, "percentage"),
+        ({"percentage": float("nan")}, "percentage"),
+        ({"name": "Not a flag"}, "name"),
+        ({"name": ""}, "name"),
+        ({"version": 0}, "version"),
+        ({"seed": ""}, "seed"),
+    ],
+)
+def test_an_impossible_flag_is_refused_before_it_is_written(changes: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidMessage) as raised:
+        checked(**{**msgspec.structs.asdict(flag(1)), **changes})
+    assert raised.value.field == field
+
+
+def test_a_possible_flag_is_what_its_readers_will_read() -> None:
+    assert checked(**msgspec.structs.asdict(flag(1, 12.5))) == flag(1, 12.5)
+
+
+@pytest.mark.parametrize("error", [KafkaUnavailable("gone"), TopicProblem("gone"), OSError(), TimeoutError()])
+async def test_a_follower_outlives_whatever_keeps_it_from_reading(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follower = FlagFollower("", "t")
+    follower.flags.apply(flag(4))
+    tried = asyncio.Event()
+
+    async def read() -> None:
+        if metrics.FLAGS_CURRENT._value.get() == 0:
+            tried.set()
+            await asyncio.Event().wait()
+        raise error
+
+    async def at_once(_seconds: float) -> None:
+        await asyncio.sleep(0)
+
+    metrics.FLAGS_CURRENT.set(1)
+    monkeypatch.setattr(follower, "_read", read)
+    monkeypatch.setattr(follower, "sleep", at_once)
+    await follower.start()
+    await asyncio.wait_for(tried.wait(), 10)
+    assert follower.flags.get("f") == flag(4), "the last known flags stand"
+    assert follower.crash_reason is None
+    await follower.stop()
+    assert module.READ_S > 0
