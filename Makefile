@@ -72,7 +72,7 @@ train: $(RUN)  ## train documentation-keeper's model: COMMITS=file.jsonl.gz
 
 .PHONY: contracts
 contracts: $(RUN)  ## write the JSON Schemas and the AsyncAPI document into docs/contracts
-	@$(PY) -m pointsman.schemas.export docs/contracts
+	@$(PY) -m pointsman.streams.contracts docs/contracts
 
 .PHONY: clean
 clean:  ## remove the environment and everything else that was made here

@@ -155,7 +155,10 @@ class Lane(Service):
         for number, partitions in sorted(numbers.items()):
             self._start_loop(number, tuple(sorted(partitions)))
         self.metrics.partitions.set(len(self.loops))
-        logger.info("partitions assigned", extra={"lane": self.name, "partitions": sorted(numbers)})
+        by_topic: dict[str, list[int]] = {}
+        for tp in sorted(tp for partitions in numbers.values() for tp in partitions):
+            by_topic.setdefault(tp.topic, []).append(tp.partition)
+        logger.info("partitions assigned", extra={"lane": self.name, "partitions": by_topic})
 
     def wake(self, number: int) -> None:
         """A partition has something to publish."""

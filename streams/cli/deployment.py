@@ -86,8 +86,13 @@ async def deployed(
     """Everything up to running workers; on leaving, workers drain in order, then the servers stop.
 
     ``postgres`` is the embedded database's folder (None: gone afterwards), ``logs`` the folder for the workers'
-    logs (None: our own standard error). Raises `Usage` where something of this group runs already.
+    logs (None: our own standard error). Raises `Usage` where something of this group runs already, or the data folder cannot be made.
     """
+    try:
+        Path(settings.data_dir).mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - nothing runs yet
+    except OSError as error:
+        msg = f"{settings.data_dir} cannot be made ({error.strerror}): choose another with --data-dir or POINTSMAN_DATA_DIR"
+        raise Usage(msg) from error
     running = local.read(settings)
     if running is not None:
         msg = (

@@ -36,18 +36,18 @@ class Check(Struct, frozen=True, kw_only=True, omit_defaults=True):
 async def examine(settings: Settings) -> list[Check]:
     """All checks, in the order in which one would mend."""
     checks = [_python(), _data_folder(settings), _git(), *_agents(settings), _embedded(settings)]
-    for check in (_kafka, _topics, _database, _worker):
-        checks.append(await _guarded(check, settings))
+    lookers = {"Kafka": _kafka, "topics": _topics, "database": _database, "workers": _worker}
+    checks += [await _guarded(what, look, settings) for what, look in lookers.items()]
     checks.append(_port(settings))
     return checks
 
 
-async def _guarded(check: Callable[[Settings], Awaitable[Check]], settings: Settings) -> Check:
+async def _guarded(what: str, look: Callable[[Settings], Awaitable[Check]], settings: Settings) -> Check:
     """A check that fails with our own error has found something wrong."""
     try:
-        return await check(settings)
+        return await look(settings)
     except PointsmanError as error:
-        return Check(what=(check.__doc__ or "").rstrip("."), state="wrong", found=str(error), mend=START)
+        return Check(what=what, state="wrong", found=str(error), mend=START)
 
 
 def _python() -> Check:
@@ -121,7 +121,6 @@ def _embedded(settings: Settings) -> Check:
 
 
 async def _kafka(settings: Settings) -> Check:
-    """Kafka."""
     from pointsman.streams import topics  # noqa: PLC0415
 
     servers = local.servers(settings)["kafka"]
@@ -143,7 +142,6 @@ async def _kafka(settings: Settings) -> Check:
 
 
 async def _topics(settings: Settings) -> Check:
-    """Topics."""
     from pointsman.streams import topics  # noqa: PLC0415
 
     servers = local.servers(settings)["kafka"]
@@ -165,7 +163,6 @@ async def _topics(settings: Settings) -> Check:
 
 
 async def _database(settings: Settings) -> Check:
-    """Database."""
     from pointsman.streams.store.migrate import status  # noqa: PLC0415
 
     dsn = reach.dsn(settings)
@@ -186,7 +183,6 @@ async def _database(settings: Settings) -> Check:
 
 
 async def _worker(settings: Settings) -> Check:
-    """Workers."""
     running = local.read(settings)
     if running is None or not running.ops:
         return Check(

@@ -46,7 +46,7 @@ def with_settings(*names: str) -> Callable[[Command], Command]:
         parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in (*own, *added)]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {each.name: each.annotation for each in parameters}
-        del run.__wrapped__  # type: ignore[attr-defined]  # typer would look through it
+        del run.__wrapped__  # typer would look through it
         return run
 
     return wrap

@@ -128,8 +128,8 @@ async def settle(connection: Connection, replay: Replay, counts: Counts) -> None
         if complete and (stored["answered_by_model"] >= counts.answered or quiet_s > SHADOWS_S):
             return
         if quiet_s > STALLED_S:
-            missing = f"of {counts.answered} rows {stored['rows']}, of {counts.told} feedback events "
-            msg = f"the database has stopped filling: it has {missing}{stored['feedback']}"
+            rows = f"{stored['rows']} of {counts.answered} rows"
+            msg = f"the database has stopped filling: {rows}, {stored['feedback']} of {counts.told} feedback events"
             raise DemoStalled(msg)
         await asyncio.sleep(LOOK_S)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import subprocess
 from collections.abc import Iterable
 from itertools import chain, islice
@@ -87,7 +88,7 @@ def _top(folder: Path) -> Path | None:
         if "dubious ownership" in done.stderr:
             msg = (
                 f"git does not trust {folder}, which belongs to another user: run as that user, or "
-                f"`git config --global --add safe.directory {folder.resolve()}`"
+                f"`git config --global --add safe.directory {shlex.quote(str(folder.resolve()))}`"
             )
             raise NoInput(msg)
         if done.returncode == 0 and done.stdout.strip():

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support.kafka import Kafka
+from tests.support.processes import children, listener
 
 COMMAND = [sys.executable, "-P", "-m", "pointsman.streams.cli"]
 WAIT_S = 90
@@ -91,33 +92,9 @@ def test_a_worker_that_was_killed_is_back_and_the_addresses_with_it(
 ) -> None:
     file = open_folder / "data" / "run" / "pointsman.json"
     before = json.loads(file.read_text())["ops"]["worker"]
-    (pid,) = [pid for pid in _pids_of("pointsman.streams.cli.child", up.pid) if _listens(pid, before)]
-    os.kill(pid, signal.SIGKILL)
+    os.kill(listener(children(up.pid), before), signal.SIGKILL)
     until(lambda: json.loads(file.read_text())["ops"]["worker"] != before, "no new address")
     until(lambda: command(environment, "status").returncode == 0, "not healthy again")
-
-
-def _pids_of(module: str, parent: int) -> list[int]:
-    found = []
-    for task in Path(f"/proc/{parent}/task").iterdir():
-        for child in map(int, (task / "children").read_text().split()):
-            if module in Path(f"/proc/{child}/cmdline").read_text():
-                found.append(child)
-    return found
-
-
-def _listens(pid: int, address: str) -> bool:
-    """Whether a process listens on the address's port, by its inode in the kernel's table."""
-    port = int(address.rpartition(":")[2])
-    rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
-    inodes = {row[9] for row in rows if row[3] == "0A" and int(row[1].rpartition(":")[2], 16) == port}
-    links = []
-    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            links.append(str(descriptor.readlink()))
-        except FileNotFoundError:  # closed meanwhile
-            continue
-    return any(f"socket:[{inode}]" in links for inode in inodes)
 
 
 def test_a_worker_on_a_real_broker_makes_its_topics_and_drains(

@@ -16,8 +16,11 @@ import pytest
 
 from pointsman.streams.local import alive
 from tests.support.histories import Repository, learnable, write_lines
+from tests.support.processes import children, listener
 
 DEMO_S = 120
+STILL_S = 6
+"""Long enough to decide all 3,000, were nobody to wait for the sink."""
 COMMAND = [sys.executable, "-P", "-m", "pointsman.streams.cli"]
 
 
@@ -90,16 +93,37 @@ def test_a_small_history_goes_through_whole_and_can_be_explained_afterwards(
     assert "no decision nosuch" in unknown.stderr
 
 
-def test_more_than_the_broker_keeps_loses_nothing(open_folder: Path) -> None:
-    """Requests of 3 KB and their outcomes come to 28 MB, more than the embedded broker's partitions hold."""
-    lines = learnable(repositories=1, commits=4_000)
+def test_a_sink_that_stands_still_loses_nothing_though_the_broker_forgets(open_folder: Path) -> None:
+    """3,000 requests of 10 KB: outcomes of more than a partition's 5 MiB, which nobody reads for a while."""
+    lines = learnable(repositories=1, commits=3_000)
     for number, each in enumerate(lines):
         each["files"] += [
-            {"p": f"src/deep/folder/number{i}/module{number % 7}.py", "a": i, "r": i} for i in range(40)
+            {"p": f"src/deep/folder/number{i}/module{number % 7}.py", "a": i, "r": i} for i in range(150)
         ]
     file = write_lines(open_folder / "commits.jsonl.gz", lines)
-    found = result(run(open_folder, "demo", "--commits", str(file), "--rollout", "100", "--json"))
-    assert found["requests"] == found["outcomes"] == found["rows"] == found["labelled"] == 4_000
+    environment = {**os.environ, "POINTSMAN_DATA_DIR": str(open_folder / "data")}
+    demo = subprocess.Popen(
+        [*COMMAND, "demo", "--commits", str(file), "--json"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert demo.stderr is not None
+        for line in demo.stderr:
+            if line.startswith("embedded Kafka"):  # all is ready: the replay begins
+                break
+        addresses = json.loads((open_folder / "data" / "run" / "pointsman.json").read_text())["ops"]
+        sink = listener(children(demo.pid), addresses["sink"])
+        os.kill(sink, signal.SIGSTOP)
+        time.sleep(STILL_S)
+        os.kill(sink, signal.SIGCONT)
+        out, errors = demo.communicate(timeout=DEMO_S)
+    finally:
+        demo.kill()
+    found = result(subprocess.CompletedProcess(demo.args, demo.returncode, out, errors))
+    assert found["requests"] == found["outcomes"] == found["rows"] == found["labelled"] == 3_000
     assert found["differences"] == []
 
 
@@ -151,19 +175,10 @@ def test_kept_it_runs_until_it_is_told_to_stop_and_leaves_nothing_behind(
         assert refused.returncode == 2
         assert "runs already in group pointsman" in refused.stderr
     finally:
-        children = _children(kept.pid)
+        below = children(kept.pid)
         kept.send_signal(signal.SIGTERM)
         _, errors = kept.communicate(timeout=60)
     assert kept.returncode == 0, errors
-    assert len(children) >= 4
-    until(lambda: not any(alive(pid) for pid in children), "processes are left behind", 20)
+    assert len(below) >= 4
+    until(lambda: not any(alive(pid) for pid in below), "processes are left behind", 20)
     assert not (open_folder / "data" / "run" / "pointsman.json").exists()
-
-
-def _children(pid: int) -> list[int]:
-    """Process ids below one, however deep."""
-    found = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            found += [int(child), *_children(int(child))]
-    return found

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pointsman.models import split
 from pointsman.models.split import BUCKETS, bucket, even, sticky
 
 seeds = st.text(st.characters(codec="utf-8"), min_size=1, max_size=64)
@@ -60,6 +61,19 @@ def test_a_percentage_holds_as_many_buckets_as_it_says(percentage: float) -> Non
     taken = sum(sticky("seed", f"user-{n}", percentage) for n in range(20_000)) / 200
     spread = 4 * (percentage * (100 - percentage) / 20_000) ** 0.5 + 0.02
     assert abs(taken - percentage) < spread
+
+
+def test_every_hundredth_of_a_percent_is_one_bucket_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    for count in range(BUCKETS + 1):
+        percentage = count / 100
+        for number in (count - 1, count):
+            monkeypatch.setattr(split, "bucket", lambda _seed, _unit, n=number: n)
+            assert sticky("seed", "unit", percentage) is (number < count), percentage
+
+
+def test_the_lowest_place_of_all_is_nobodys_at_0_and_the_candidates_above() -> None:
+    assert not even("", 0, 0, 0)  # this seed hashes to 0
+    assert even("", 0, 0, 0.01)
 
 
 @pytest.mark.parametrize("percentage", range(101))

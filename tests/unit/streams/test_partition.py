@@ -67,8 +67,17 @@ async def test_a_full_buffer_pauses_the_source_and_an_empty_one_resumes_it() -> 
 
 async def test_a_restart_forgets_that_the_source_was_paused() -> None:
     world = World(scorer=Score(), batch_records_max=2)
+    world.run()
+    await world.until(world.loop.ready.is_set)
     produce(world, 50)
     world.broker.fates.extend(["hang", "before", "after"])
+    world.loop.offer(TP, world.source.fetch(10))
+    assert world.source.calls == ["pause"]
+    async with asyncio.timeout(10):
+        while len(world.source.begun) < 2:
+            await asyncio.sleep(0.001)
+    world.loop.offer(TP, world.source.fetch(10))
+    assert world.source.calls == ["pause", "pause"], "it flows anew, so a full buffer must pause it anew"
     await world.caught_up()
     await world.stop()
     assert len(world.broker.outcomes()) == 50
@@ -114,11 +123,12 @@ async def test_a_stop_during_the_backoff_ends_at_once(monkeypatch: pytest.Monkey
 
 
 async def test_a_stop_during_the_interval_ends_at_once() -> None:
-    world = World()
+    world = World(summary_interval_ms=3_600_000)
     world.loop._interval_s = lambda: 3_600.0
     produce(world, 1)
     await world.caught_up()
     await world.stop()
+    assert sum(arm.decisions for arm in world.broker.arms()) == 1, "what is due is still published"
 
 
 async def test_a_stop_while_a_commit_hangs_ends_at_the_deadline() -> None:
@@ -165,6 +175,7 @@ async def test_a_stop_publishes_what_is_due_and_leaves_fetched_records_to_the_su
     await world.until(lambda: not world.work._asking)
     assert world.broker.summaries() == []
     produce(world, 2)
+    world.loop.offer(TP, world.source.fetch(2))
     world.loop.stop()
     await world.stop()
     assert sum(arm.decisions for arm in world.broker.arms()) == 3

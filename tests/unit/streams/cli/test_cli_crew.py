@@ -35,12 +35,13 @@ PROGRAM = """
     if orders["name"] == "silent":
         print("last words", file=sys.stderr)
         sys.exit(1)
+    if orders["name"] == "deaf":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     print(json.dumps({"ops": ""}), flush=True)
     if orders["name"] != "deaf":
         sys.stdin.buffer.read()
         note("parent gone")
         sys.exit(0)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     while True:
         time.sleep(1)
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -72,6 +73,18 @@ def test_a_broker_that_does_not_answer_is_named_without_a_traceback(pointsman: C
     assert ran.err.splitlines() == [
         "pointsman: no Kafka broker answers at 127.0.0.1:1 (KafkaConnectionError)"
     ]
+
+
+def test_a_data_folder_that_cannot_be_made_is_named_before_anything_starts(
+    pointsman: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    ran = pointsman("up", "--data-dir", str(tmp_path / "file" / "below"))
+    assert ran.code == 2
+    assert ran.err.splitlines()[-1].startswith(
+        f"pointsman: {tmp_path}/file/below cannot be made (Not a directory)"
+    )
+    assert "Traceback" not in ran.err
 
 
 def test_debug_shows_the_traceback_wherever_it_stands() -> None:

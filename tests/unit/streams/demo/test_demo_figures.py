@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -156,3 +157,31 @@ def test_on_servers_that_were_given_the_demo_keeps_apart_from_real_traffic() -> 
     assert (named.topic_prefix, named.group, named.metrics_port) == ("mine-", "mine", 7000)
     own = adapted(loaded())
     assert (own.topic_prefix, own.group, own.metrics_port) == ("", Settings().group, 0)
+
+
+def test_a_data_folder_that_cannot_be_written_gives_way_to_a_temporary_one(tmp_path: Path) -> None:
+    from pointsman.streams.demo.run import home
+
+    (tmp_path / "file").touch()
+    with home(loaded(data_dir=str(tmp_path / "file" / "below")).settings) as folder:
+        assert folder.is_dir()
+        assert tmp_path not in folder.parents
+    assert not folder.exists()
+
+
+def test_two_demos_never_share_a_folder_and_the_second_finds_it_empty(tmp_path: Path) -> None:
+    from pointsman.streams.cli.failure import Usage
+    from pointsman.streams.demo.run import home
+
+    settings = loaded(data_dir=str(tmp_path / "some data")).settings
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with home(settings) as folder:
+        (folder / "postgres").symlink_to(elsewhere)
+        (elsewhere / "file").touch()
+        with pytest.raises(Usage, match="another demo uses"), home(settings):
+            pytest.fail("two demos in one folder")
+        assert (elsewhere / "file").exists()
+    with home(settings) as folder:
+        assert [each.name for each in folder.iterdir()] == ["lock"]
+    assert not elsewhere.exists()
