@@ -74,10 +74,16 @@ async def _measure(options: argparse.Namespace, servers: str) -> dict[str, Any]:
             task = Task(servers, prefix, Names(prefix).requests, options.messages, options.percent, prefix)
             result = _run(name, task)
             runs[name].append(result)
-            print(f"run {number + 1}: {name}: {options.messages / result['wall_s']:,.0f} messages/s", flush=True)
+            print(
+                f"run {number + 1}: {name}: {options.messages / result['wall_s']:,.0f} messages/s", flush=True
+            )
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()},
+        "machine": {
+            "cpus": os.cpu_count(),
+            "python": platform.python_version(),
+            "system": platform.platform(),
+        },
         "messages": options.messages,
         "bytes_mean": sum(len(value) for _, value in messages) / len(messages),
         "partitions": options.partitions,

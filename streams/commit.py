@@ -123,7 +123,9 @@ class AtLeastOnce:
         await self._producer.start()
         # The embedded broker refuses an admin client's question; the public `committed` leaves the metadata out.
         coordinator = self._consumer._coordinator  # noqa: SLF001
-        return as_committed(await coordinator.fetch_committed_offsets(list(self._partitions)), self._partitions)
+        return as_committed(
+            await coordinator.fetch_committed_offsets(list(self._partitions)), self._partitions
+        )
 
     async def commit(self, output: Output) -> None:
         """Send, wait for the broker, then commit the offsets."""
@@ -146,7 +148,9 @@ async def committed(
     return as_committed(await admin.list_consumer_group_offsets(group, partitions=wanted), wanted)
 
 
-def as_committed(found: Mapping[TopicPartition, OffsetAndMetadata], wanted: Iterable[TopicPartition]) -> Committed:
+def as_committed(
+    found: Mapping[TopicPartition, OffsetAndMetadata], wanted: Iterable[TopicPartition]
+) -> Committed:
     """Positions, None where there is none yet, and the metadata."""
     known = {tp: at for tp in wanted if (at := found.get(tp)) is not None and at.offset >= 0}
     metadata = next((at.metadata for at in known.values() if at.metadata), "")

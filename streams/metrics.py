@@ -33,7 +33,9 @@ DUPLICATES = Counter("pointsman_duplicates", "Requests repeated with the same co
 SHADOWS = Counter("pointsman_shadow_answers", "Model answers that were not served.", ["agent"])
 SHADOWS_MISSED = Counter("pointsman_shadow_missed", "Shadow answers that never came.", ["agent", "reason"])
 LEDGER = Gauge(
-    "pointsman_ledger_differences", "Ranges of the last hour whose requests are not all accounted for; anything but 0 is an alarm.", ["lane"]
+    "pointsman_ledger_differences",
+    "Ranges of the last hour whose requests are not all accounted for; anything but 0 is an alarm.",
+    ["lane"],
 )
 CONTROL_UP = Gauge("pointsman_control_plane_up", "1 while the live figures are kept; lanes go on without.")
 FLAG = Gauge("pointsman_flag_percentage", "Share of the candidate, as this worker knows it.", ["flag"])

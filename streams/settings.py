@@ -98,7 +98,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 400
     fetch_wait_ms: Annotated[
         int,
-        Meta(ge=1, le=10_000, description="How long a broker may hold a fetch while there is nothing to read."),
+        Meta(
+            ge=1, le=10_000, description="How long a broker may hold a fetch while there is nothing to read."
+        ),
     ] = 250
     transaction_deadline_ms: Annotated[
         int,
@@ -106,7 +108,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 15_000
     session_timeout_ms: Annotated[
         int,
-        Meta(ge=1_000, le=300_000, description="A worker silent for so long has lost its partitions to the others."),
+        Meta(
+            ge=1_000,
+            le=300_000,
+            description="A worker silent for so long has lost its partitions to the others.",
+        ),
     ] = 10_000
     duplicate_window_s: Annotated[
         Positive, Meta(description="How long an id is remembered, to answer it once.")

@@ -51,14 +51,20 @@ def record(command: list[str]) -> list[str]:
 
 def picture(command: list[str], lines: list[str]) -> str:
     """An SVG of the terminal."""
-    console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, color_system="truecolor")
+    console = Console(
+        record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, color_system="truecolor"
+    )
     console.print(Text(f"$ {' '.join(command)}", style="bold"))
     for line in lines:
         console.print(Text.from_ansi(line))
     svg = console.export_svg(title=" ".join(command[:2]), theme=THEME, unique_id="terminal")
-    svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)  # a page may not load fonts from elsewhere
+    svg = re.sub(
+        r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL
+    )  # a page may not load fonts from elsewhere
     svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
-    svg = svg.replace("Fira Code, monospace", "ui-monospace, SFMono-Regular, Menlo, DejaVu Sans Mono, monospace")
+    svg = svg.replace(
+        "Fira Code, monospace", "ui-monospace, SFMono-Regular, Menlo, DejaVu Sans Mono, monospace"
+    )
     return "\n".join(line.rstrip() for line in svg.splitlines() if line.strip()) + "\n"
 
 

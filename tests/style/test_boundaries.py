@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 
-from tests.support.sources import PRODUCT, ROOT, files, imported, name, python, text, tree
+from tests.support.sources import PRODUCT, files, imported, name, python, text, tree
 
 BELOW = {
     "schemas": ("schemas",),
@@ -15,7 +15,17 @@ BELOW = {
     "infra": ("infra",),
 }
 """Folder to what it may import of ours."""
-OUTSIDE_STREAMS = ("aiokafka", "confluent_kafka", "psycopg", "psycopg_pool", "faust", "mode", "aiohttp", "typer", "rich")
+OUTSIDE_STREAMS = (
+    "aiokafka",
+    "confluent_kafka",
+    "psycopg",
+    "psycopg_pool",
+    "faust",
+    "mode",
+    "aiohttp",
+    "typer",
+    "rich",
+)
 """What moves decisions and shows them; what they are knows nothing of it."""
 FAUST = {"streams/app.py", "streams/live.py", "streams/topology.py"}
 SQL = re.compile(
@@ -51,9 +61,14 @@ def test_imports_go_one_way() -> None:
 
 
 def test_an_import_the_other_way_would_be_seen() -> None:
-    lines = "from pointsman.streams.settings import Settings\nimport pointsman.models.agent\nimport aiokafka\n"
+    lines = (
+        "from pointsman.streams.settings import Settings\nimport pointsman.models.agent\nimport aiokafka\n"
+    )
     inside = f"def late():\n    {lines.splitlines()[0]}\n"
-    assert set(wrong_way(ast.parse(lines), "schemas")) >= {"pointsman.streams.settings", "pointsman.models.agent"}
+    assert set(wrong_way(ast.parse(lines), "schemas")) >= {
+        "pointsman.streams.settings",
+        "pointsman.models.agent",
+    }
     assert "aiokafka" in wrong_way(ast.parse(lines), "models")
     assert "pointsman.models.agent" not in wrong_way(ast.parse(lines), "models")
     assert list(wrong_way(ast.parse(inside), "models"))
@@ -61,7 +76,11 @@ def test_an_import_the_other_way_would_be_seen() -> None:
 
 
 def test_faust_stays_in_its_files() -> None:
-    importing = {name(path) for path in python(*PRODUCT) if any(i.split(".")[0] == "faust" for i in imported(tree(path)))}
+    importing = {
+        name(path)
+        for path in python(*PRODUCT)
+        if any(i.split(".")[0] == "faust" for i in imported(tree(path)))
+    }
     assert importing == FAUST
 
 
@@ -76,4 +95,6 @@ def test_a_query_in_python_would_be_seen() -> None:
 
 
 def test_every_sql_file_says_what_it_is() -> None:
-    assert [name(path) for path in files() if path.suffix == ".sql" and not text(path).startswith("-- ")] == []
+    assert [
+        name(path) for path in files() if path.suffix == ".sql" and not text(path).startswith("-- ")
+    ] == []

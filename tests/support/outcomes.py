@@ -5,6 +5,7 @@ from typing import Any
 
 from msgspec import Raw
 from msgspec.structs import replace
+
 from pointsman.schemas.feedback import Feedback
 from pointsman.schemas.outcome import (
     Answer,

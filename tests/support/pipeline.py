@@ -137,7 +137,9 @@ class Pipeline:
     @property
     def settings(self) -> Settings:
         """As the workers have them."""
-        return load({"kafka": self.bootstrap, "topic_prefix": self.prefix, "group": f"{self.prefix}g"}, {}).settings
+        return load(
+            {"kafka": self.bootstrap, "topic_prefix": self.prefix, "group": f"{self.prefix}g"}, {}
+        ).settings
 
     async def prepare(self, *, flag: str = "", percentage: float = 0) -> Self:
         """Topics, tables and, if named, a flag."""
@@ -176,7 +178,9 @@ class Pipeline:
         self.workers.append(worker)
         return worker
 
-    def send(self, records: Iterable[Record], topic: str | None = None, *, partition: int | None = None) -> None:
+    def send(
+        self, records: Iterable[Record], topic: str | None = None, *, partition: int | None = None
+    ) -> None:
         """Produce records, with librdkafka: a client that is not ours."""
         where = {} if partition is None else {"partition": partition}
         for key, value in records:
@@ -247,7 +251,9 @@ def to_end(reader: Consumer, topic: str) -> list[Any]:
     ends = {tp.partition: reader.get_watermark_offsets(tp, timeout=20)[1] for tp in reader.assignment()}
     found: list[Any] = []
     deadline = time.monotonic() + WAIT_S
-    while any(tp.offset < ends[tp.partition] for tp in reader.position(reader.assignment()) if tp.offset >= 0):
+    while any(
+        tp.offset < ends[tp.partition] for tp in reader.position(reader.assignment()) if tp.offset >= 0
+    ):
         assert time.monotonic() < deadline, f"{topic}: its end was not reached"
         batch = good(reader.consume(1000, 0.5))
         if not batch:  # only transaction markers are left: no record will come

@@ -53,7 +53,12 @@ BAD = {
         "huge", input={"repository": "r", "subject": "s", "files": [{"path": "p", "added": 10**400}]}
     )
     + ("wrong_type", "input.files[0].added"),
-    "NaN": (b"k", b'{"id":"k","agent":"documentation-keeper","input":{"body_lines":NaN}}', "not_json", "value"),
+    "NaN": (
+        b"k",
+        b'{"id":"k","agent":"documentation-keeper","input":{"body_lines":NaN}}',
+        "not_json",
+        "value",
+    ),
     "missing field": (b"k", b'{"id":"k","input":{}}', "missing_field", "agent"),
     "unknown agent": request("agent", agent="nobody") + ("unknown_agent", "agent"),
     "1 MB": request("large", input={"subject": "x" * 900_000}) + ("too_large", "value"),
@@ -101,7 +106,9 @@ async def test_a_repeated_request_gets_no_second_outcome_even_after_a_restart(pi
     pipeline.read(pipeline.names.outcomes, lambda found: len(found) >= 2)
     assert first.stop() == 0
     pipeline.worker().wait_ready()
-    pipeline.send([request(2), request(1, input={"repository": "other", "subject": "s", "files": []}), request(3)])
+    pipeline.send(
+        [request(2), request(1, input={"repository": "other", "subject": "s", "files": []}), request(3)]
+    )
 
     outcomes = pipeline.read(pipeline.names.outcomes, lambda found: len(found) >= 3)
     (letter,) = pipeline.read(pipeline.names.dead_letters, lambda found: len(found) >= 1)
@@ -144,7 +151,9 @@ async def test_a_flag_change_reaches_a_running_worker(pipeline: Pipeline) -> Non
 async def test_an_agent_outside_of_the_package_is_served(pipeline: Pipeline) -> None:
     await pipeline.prepare()
     pipeline.worker().wait_ready()
-    pipeline.send([request(1, agent="ticket-urgency", input={"subject": "Site is down", "plan": "enterprise"})])
+    pipeline.send(
+        [request(1, agent="ticket-urgency", input={"subject": "Site is down", "plan": "enterprise"})]
+    )
 
     (outcome,) = pipeline.read(pipeline.names.outcomes, lambda found: len(found) >= 1)
 

@@ -48,12 +48,16 @@ class Load:
 
 def check(pipeline: Pipeline, ids: list[str]) -> None:
     """Every count agrees: topics, rows, minutes, ledger."""
-    outcomes = pipeline.read(pipeline.names.outcomes, lambda found: len({each.key() for each in found}) >= len(ids))
+    outcomes = pipeline.read(
+        pipeline.names.outcomes, lambda found: len({each.key() for each in found}) >= len(ids)
+    )
     result = account(ids, [each.key().decode() for each in outcomes])
     assert result.clean, result
     pipeline.wait_rows("SELECT coalesce(sum(outcomes), 0) FROM ml_learning.lane_ledger", len(ids))
     pipeline.wait_rows(ROWS, len(ids))
-    assert pipeline.rows("SELECT count(DISTINCT decision_id) FROM ml_learning.agent_decisions") == [(len(ids),)]
+    assert pipeline.rows("SELECT count(DISTINCT decision_id) FROM ml_learning.agent_decisions") == [
+        (len(ids),)
+    ]
     assert pipeline.rows("SELECT sum(decisions) FROM ml_learning.decision_minutes") == [(len(ids),)]
     assert pipeline.rows("SELECT sum(decisions) FROM ml_learning.decision_latency_minutes") == [(len(ids),)]
     assert pipeline.rows(
@@ -72,7 +76,7 @@ async def test_killed_workers_and_model_processes_lose_and_double_nothing(pipeli
         for _ in range(3):
             load.more(0.15)
             reached = chance.randrange(100, 400)
-            pipeline.read(pipeline.names.outcomes, lambda found: len(found) >= reached)
+            pipeline.read(pipeline.names.outcomes, lambda found, least=reached: len(found) >= least)
             os.kill(decisions.model_pid(), signal.SIGKILL)
             load.more(0.05)
             decisions.kill()
@@ -183,9 +187,7 @@ async def test_a_broker_that_is_killed_and_comes_back(
         await asyncio.to_thread(pipeline.read, pipeline.names.outcomes, lambda found: len(found) >= 20)
         own_kafka.kill()
         own_kafka.start()
-        await asyncio.to_thread(
-            pipeline.send, (request(number) for number in range(300, 600))
-        )
+        await asyncio.to_thread(pipeline.send, (request(number) for number in range(300, 600)))
         await asyncio.to_thread(check, pipeline, [f"r-{number}" for number in range(600)])
     finally:
         pipeline.close()

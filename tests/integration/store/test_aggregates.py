@@ -10,7 +10,6 @@ from itertools import pairwise
 
 import psycopg
 import pytest
-from tests.integration.store.helpers import batch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +17,7 @@ from pointsman.schemas.latency import bucket, middle_ms, quantile_ms
 from pointsman.schemas.outcome import Answers, Outcome, Timings
 from pointsman.streams.store import AuditStore, OffsetConflict
 from pointsman.streams.store.check import aggregates_check
+from tests.integration.store.helpers import batch
 from tests.support.outcomes import START, answer, outcome
 from tests.support.postgres import fresh_database
 

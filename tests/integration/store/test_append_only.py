@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from tests.integration.store.helpers import batch, count
 
 from pointsman.schemas.summary import Ledger, Summary
 from pointsman.streams.store import AuditStore, DeadLetter
+from tests.integration.store.helpers import batch, count
 from tests.support.outcomes import REQUESTS, START, feedback, outcome, shadow
 
 AUDIT = (

@@ -5,13 +5,13 @@ from datetime import timedelta
 
 import psycopg
 import pytest
-from tests.integration.store.helpers import CLUSTER, LANE, OUTCOMES, batch, count
 
 from pointsman.schemas.outcome import Place
 from pointsman.schemas.summary import Ledger, Summary
 from pointsman.streams.store import AuditStore, DeadLetter, OffsetConflict, StoreUnavailable, WriteResult
 from pointsman.streams.store.audit import lock_name
 from pointsman.streams.store.check import aggregates_check
+from tests.integration.store.helpers import CLUSTER, LANE, OUTCOMES, batch, count
 from tests.support.outcomes import REQUESTS, START, answer, outcome, shadow
 
 PARTITION = (LANE, CLUSTER, OUTCOMES, 0)

@@ -3,13 +3,13 @@
 from datetime import timedelta
 
 import psycopg
-from tests.integration.store.helpers import batch, count
 
 from pointsman.schemas.feedback import KINDS
 from pointsman.schemas.outcome import Answers
 from pointsman.streams.store import AuditStore, WriteResult
 from pointsman.streams.store.feedback import FREE_TEXT
 from pointsman.streams.store.read import decision, labelled
+from tests.integration.store.helpers import batch, count
 from tests.support.outcomes import START, answer, feedback, outcome, shadow
 
 AGENT = "documentation-keeper"

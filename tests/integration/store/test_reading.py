@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
-from tests.integration.store.helpers import batch
 from msgspec import Raw
 
 from pointsman.schemas.latency import bucket, quantile_ms
@@ -14,6 +13,7 @@ from pointsman.schemas.summary import Ledger, Summary
 from pointsman.streams.store import AuditStore, DeadLetter
 from pointsman.streams.store.check import ledger_check
 from pointsman.streams.store.read import decision, summary
+from tests.integration.store.helpers import batch
 from tests.support.outcomes import REQUESTS, START, answer, feedback, outcome, shadow
 
 AGENT = "documentation-keeper"

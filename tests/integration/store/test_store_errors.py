@@ -7,12 +7,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from tests.integration.store.helpers import batch, count
 from psycopg.conninfo import conninfo_to_dict
 
 from pointsman.streams.embedded.postgres import EmbeddedPostgres
 from pointsman.streams.store import AuditStore, OffsetConflict, StoreUnavailable, WriteResult
 from pointsman.streams.store.migrate import migrate
+from tests.integration.store.helpers import batch, count
 from tests.support.outcomes import outcome
 from tests.support.postgres import PostgresServer
 
