@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import click
 import msgspec
 import pytest
 import typer
@@ -147,18 +146,17 @@ def commands(block: Block) -> list[list[str]]:
 def check_pointsman(words: list[str], *, complete: bool) -> None:
     """Parse without running. An inline mention may leave arguments out."""
     arguments = [PLACEHOLDERS.get(word, word) for word in words]
-    command: click.Command = COMMAND
+    command: Any = COMMAND
     path = "pointsman"
-    while isinstance(command, click.Group) and arguments and not arguments[0].startswith("-"):
+    while (known := getattr(command, "commands", None)) and arguments and not arguments[0].startswith("-"):
         path += f" {arguments[0]}"
-        assert arguments[0] in command.commands, f"no command {path}"
-        command = command.commands[arguments.pop(0)]
+        assert arguments[0] in known, f"no command {path}"
+        command = known[arguments.pop(0)]
     try:
         command.make_context(path, arguments, resilient_parsing=not complete)
-    except click.exceptions.Exit:
-        return  # --help
-    except click.UsageError as error:
-        pytest.fail(f"{path} {shlex.join(arguments)}: {error.format_message()}")
+    except Exception as error:  # typer brings click's errors under names of its own
+        if type(error).__name__ != "Exit":  # --help
+            pytest.fail(f"{path} {shlex.join(arguments)}: {error}")
 
 
 def check_make(words: list[str]) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import re
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -51,7 +52,7 @@ def test_every_page_can_be_reached_from_the_first() -> None:
 
 @pytest.mark.parametrize("path", PICTURES, ids=name)
 def test_a_picture_is_whole_and_loads_nothing(path: Path) -> None:
-    root = ElementTree.fromstring(text(path))
+    root = ET.fromstring(text(path))
     assert root.tag.endswith("svg")
     assert root.get("viewBox")
     addresses = set(re.findall(r"https?://[^\s\"'<)]+", text(path)))
@@ -82,6 +83,18 @@ def test_the_first_lines_show_what_it_is_and_how_to_see_it() -> None:
         "docs/how-it-works.md",
     ):
         assert needed in first
+
+
+def test_the_table_on_the_first_page_is_the_one_in_the_picture() -> None:
+    words = re.compile(r"<[^>]+>")
+    shown = words.sub(" ", html.unescape(text(ROOT / "docs" / "images" / "demo.svg"))).replace("\xa0", " ")
+    shown = " ".join(shown.split())
+    table = re.search(
+        r"^ {4}[\d,]+ decisions from .*?^ {5}all .*?$", text(ROOT / "README.md"), re.MULTILINE | re.DOTALL
+    )
+    assert table is not None
+    for line in table[0].splitlines():
+        assert " ".join(line.split()) in shown, "record the picture and the table from one run"
 
 
 def test_the_table_on_the_first_page_adds_up() -> None:

@@ -12,6 +12,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from pointsman.models.agent import Bands
 from pointsman.models.artifact import Card
 from pointsman.schemas import dead_letter, topics
+from pointsman.schemas.codec import DEPTH_MAX
 from pointsman.schemas.feedback import KINDS
 from pointsman.streams import metrics
 from pointsman.streams.cli import failure
@@ -71,6 +72,12 @@ def test_reasons_and_headers_of_dead_letters_are_documented() -> None:
     assert dict(table(MESSAGES, "header")) == {f"`{k}`": v for k, v in dead_letter.HEADERS.items()}
 
 
+def test_limits_of_a_request_are_documented() -> None:
+    assert f"{Settings().request_bytes_max:,} bytes (`request_bytes_max`), {DEPTH_MAX} levels" in text(
+        MESSAGES
+    )
+
+
 def test_topics_are_documented_with_key_contract_and_retention() -> None:
     rows = {row[0]: row[1:] for row in table(MESSAGES, "topic")}
     assert set(rows) == {f"`{topic.name}`" for topic in topics.ALL}
@@ -92,9 +99,9 @@ def test_fallback_reasons_are_documented() -> None:
 
 
 def test_exit_codes_are_documented() -> None:
-    said = re.search(r"Exit codes: (.*)\.", text(OPERATIONS))
+    said = re.search(r"Exit codes: ([^.]*)\.", text(OPERATIONS))
     assert said is not None
-    codes = {int(code) for code in re.findall(r"\b\d+\b", said[1].partition(". ")[0])}
+    codes = {int(code) for code in re.findall(r"\b\d+\b", said[1])}
     known = {failure.OK, failure.FAILED, failure.BAD_INPUT, failure.UNREACHABLE, failure.INTERRUPTED}
     assert codes == known
 

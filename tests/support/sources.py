@@ -18,7 +18,18 @@ CODE = (*PRODUCT, "benchmarks", "examples")
 @cache
 def files() -> tuple[Path, ...]:
     """Every file that is tracked, or would be: what git ignores is left out."""
-    command = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    command = [
+        "git",
+        "-c",
+        "safe.directory=*",
+        "-C",
+        str(ROOT),
+        "ls-files",
+        "-z",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+    ]
     listed = subprocess.run(command, capture_output=True, check=True).stdout.decode().split("\0")
     return tuple(path for name in listed if name and (path := ROOT / name).is_file())
 

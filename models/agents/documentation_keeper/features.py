@@ -11,7 +11,7 @@ from math import log1p
 from typing import Final
 
 from pointsman.models.agents.documentation_keeper import paths, subject
-from pointsman.models.agents.documentation_keeper.request import CodeChange
+from pointsman.models.agents.documentation_keeper.request import ChangedFile, CodeChange
 from pointsman.models.decider import Row
 
 VERSION: Final = "1"
@@ -50,12 +50,25 @@ NAMES: Final = (
 )
 
 
+_FLAGS = [tuple(float(bits >> place & 1) for place in range(7)) for bits in range(128)]
+"""The signals of a subject as numbers, for every combination."""
+
+
 def features(inputs: Sequence[CodeChange]) -> list[Row]:
     """One row of floats an input, in the order of `NAMES`; every number is finite."""
     return [_row(change) for change in inputs]
 
 
-def _row(change: CodeChange) -> Row:  # noqa: PLR0912
+def _row(change: CodeChange) -> Row:
+    return _of_files(change.files) + _of_message(change)
+
+
+def _of_message(change: CodeChange) -> Row:
+    bits, words = subject.signals(change.subject)
+    return (log1p(words), *_FLAGS[bits], log1p(change.body_lines))
+
+
+def _of_files(files: Sequence[ChangedFile]) -> Row:  # noqa: PLR0912
     # One flat loop with local integers: a helper call per file would double the time.
     path_class = paths.path_class
     source = test = config = example = other = 0
@@ -64,7 +77,7 @@ def _row(change: CodeChange) -> Row:  # noqa: PLR0912
     public = public_added = public_new = interface = interface_added = 0
     depth = 99
     directories = set()
-    for file in change.files:
+    for file in files:
         kind, is_public, is_interface, directory = path_class(file.path)
         if kind <= 3:  # paths.LAST_DOCUMENTATION
             continue
@@ -106,7 +119,6 @@ def _row(change: CodeChange) -> Row:  # noqa: PLR0912
             config += 1
         else:
             other += 1
-    bits, words = subject.signals(change.subject)
     lines = added + removed
     return (
         log1p(source),
@@ -129,13 +141,4 @@ def _row(change: CodeChange) -> Row:  # noqa: PLR0912
         log1p(interface_added),
         log1p(len(directories)),
         float(depth) if source else 0.0,
-        log1p(words),
-        1.0 if bits & 1 else 0.0,
-        1.0 if bits & 2 else 0.0,
-        1.0 if bits & 4 else 0.0,
-        1.0 if bits & 8 else 0.0,
-        1.0 if bits & 16 else 0.0,
-        1.0 if bits & 32 else 0.0,
-        1.0 if bits & 64 else 0.0,
-        log1p(change.body_lines),
     )
