@@ -55,7 +55,7 @@ check: $(DEV)  ## lint, format, types and unit tests, in under a minute
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
-	@$(PY) -m pytest -q tests/unit
+	@$(PY) -m pytest -q tests/unit tests/style tests/docs tests/contract
 
 .PHONY: format
 format: $(DEV)  ## let ruff lay out the code and mend what it can
@@ -67,8 +67,8 @@ bench: $(DEV) real-parts  ## measure against the bare loop on the same broker
 	@$(PY) benchmarks/run.py $(ARGS)
 
 .PHONY: train
-train: $(RUN)  ## train documentation-keeper's model: COMMITS=file.jsonl.gz
-	@.venv/bin/pointsman train documentation-keeper $(if $(COMMITS),--commits "$(COMMITS)") $(ARGS)
+train: $(RUN)  ## train the default model of documentation-keeper anew: COMMITS=file.jsonl.gz
+	@.venv/bin/pointsman train documentation-keeper $(if $(COMMITS),--commits "$(COMMITS)") --out models/agents/documentation_keeper/model $(ARGS)
 
 .PHONY: contracts
 contracts: $(RUN)  ## write the JSON Schemas and the AsyncAPI document into docs/contracts

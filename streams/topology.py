@@ -15,6 +15,7 @@ import faust
 from mode import Service
 
 from pointsman.models.agent import Agent
+from pointsman.schemas.errors import InvalidSetting
 from pointsman.streams.app import create_app
 from pointsman.streams.decisions.ask import Scorer
 from pointsman.streams.decisions.lane import decision_lane
@@ -89,5 +90,7 @@ def build(
 
 
 def exactly_once(settings: Settings, embedded: bool) -> bool:
-    """Whether decisions are made exactly once here."""
-    return settings.delivery == "exactly_once" or (settings.delivery == "auto" and not embedded)
+    """Whether decisions are made exactly once here. Raises `InvalidSetting` where that is asked for and cannot be."""
+    if settings.delivery == "exactly_once" and embedded:
+        raise InvalidSetting("delivery", "auto or at_least_once: the embedded broker has no transactions")
+    return settings.delivery != "at_least_once" and not embedded
