@@ -11,7 +11,12 @@ from pointsman.streams.topology import exactly_once
 
 @pytest.mark.parametrize(
     ("delivery", "embedded", "once"),
-    [("auto", False, True), ("auto", True, False), ("exactly_once", False, True), ("at_least_once", False, False)],
+    [
+        ("auto", False, True),
+        ("auto", True, False),
+        ("exactly_once", False, True),
+        ("at_least_once", False, False),
+    ],
 )
 def test_auto_is_exactly_once_wherever_the_broker_can(delivery: str, embedded: bool, once: bool) -> None:
     assert exactly_once(load({"delivery": delivery}, {}).settings, embedded) is once
