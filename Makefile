@@ -64,7 +64,7 @@ format: $(DEV)  ## let ruff lay out the code and mend what it can
 
 .PHONY: bench
 bench: $(DEV) real-parts  ## measure against the bare loop on the same broker
-	@$(PY) benchmarks/run.py $(ARGS)
+	@$(PY) -m benchmarks.run $(ARGS)
 
 .PHONY: train
 train: $(RUN)  ## train the default model of documentation-keeper anew: COMMITS=file.jsonl.gz
