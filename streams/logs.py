@@ -20,6 +20,7 @@ def configure(settings: Settings, process: str) -> None:
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _extra,
+        _of(process),
     ]
     colours = settings.log == "text" and sys.stderr.isatty()
     last: structlog.types.Processor = (
@@ -38,17 +39,34 @@ def configure(settings: Settings, process: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
     handler.addFilter(_no_mode_chatter)
+    handler.addFilter(_no_early_transaction)
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level.upper())
     for name in _NOISY:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
-    structlog.contextvars.bind_contextvars(process=process)
+
+
+def _of(process: str) -> structlog.types.Processor:
+    def add(_logger: object, _method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+        event["process"] = process
+        return event
+
+    return add
 
 
 def _no_mode_chatter(record: logging.LogRecord) -> bool:
     """Services log their own life through `mode`; below a warning it says nothing to an operator."""
     return record.levelno >= logging.WARNING or record.module != "services"
+
+
+def _no_early_transaction(record: logging.LogRecord) -> bool:
+    """While the broker still ends a transaction it answers the next one's first batch with "not enough replicas".
+
+    The client sends the batch again a moment later. Where replicas really lack, the transaction's deadline says so.
+    """
+    early = record.name == "aiokafka.producer.sender" and "NotEnoughReplicasError" in record.getMessage()
+    return not early or logging.getLogger().level <= logging.DEBUG
 
 
 def _extra(_logger: object, _method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
