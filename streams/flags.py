@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -23,6 +24,8 @@ from pointsman.streams.topics import partition_numbers
 logger = logging.getLogger(__name__)
 
 READ_S: Final = 15.0
+SILENCE_S: Final = 5.0
+"""A fetch is answered every 100 ms."""
 _decoder = Decoder(Flag)
 
 
@@ -80,7 +83,10 @@ class FlagFollower(Service):
     async def _read(self) -> None:
         async with AsyncExitStack() as stack:
             consumer = AIOKafkaConsumer(
-                bootstrap_servers=self._servers, isolation_level="read_committed", fetch_max_wait_ms=100
+                bootstrap_servers=self._servers,
+                isolation_level="read_committed",
+                auto_offset_reset="earliest",
+                fetch_max_wait_ms=100,
             )
             await consumer.start()
             stack.push_async_callback(consumer.stop)
@@ -91,7 +97,10 @@ class FlagFollower(Service):
                         apply(self.flags, record.value)
                 if not self.current.is_set() and await _reached(consumer, ends):
                     self.current.set()
-                metrics.FLAGS_CURRENT.set(1)
+                if consumer._fetcher.error_future.done():  # noqa: SLF001 - else it would wait for ever, in silence
+                    msg = "the consumer of the flags has died"
+                    raise KafkaError(msg)
+                metrics.FLAGS_CURRENT.set(_heard_of(consumer, ends))
 
 
 class FlagWriter:
@@ -172,6 +181,12 @@ async def _assign_all(consumer: AIOKafkaConsumer, servers: str, topic: str) -> d
     await consumer.seek_to_beginning(*partitions)
     ends: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
     return ends
+
+
+def _heard_of(consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition]) -> bool:
+    """Whether the broker answered lately; errors of a fetch are not raised."""
+    since_ms = (time.time() - SILENCE_S) * 1000
+    return all((consumer.last_poll_timestamp(tp) or 0) > since_ms for tp in partitions)
 
 
 async def _reached(consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> bool:

@@ -15,10 +15,12 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from mode import Service
 
+from pointsman.streams import metrics
 from pointsman.streams.commit import Committer
+from pointsman.streams.errors import TopicProblem
 from pointsman.streams.metrics import LaneMetrics
 from pointsman.streams.partition import PartitionLoop, Work
 from pointsman.streams.settings import Settings
@@ -30,6 +32,8 @@ POLL_MS: Final = 500
 """How long a fetch may wait for the first record; a stop waits so long at most."""
 FETCH_BYTES: Final = 1024 * 1024
 """A partition's share of a fetch: some 1,500 requests, a good batch. Times the partitions it bounds memory."""
+CLOSE_S: Final = 10.0
+"""The consumer gets so long to leave its group; the broker expels it anyhow."""
 POLL_RECORDS: Final = 2_000
 """Records unpacked in one go: some 6 ms, after which the partitions get their turn."""
 
@@ -62,6 +66,8 @@ class Lane(Service):
         self.metrics = LaneMetrics(name)
         self.loops: dict[int, PartitionLoop] = {}
         self.lags: dict[int, int] = {}
+        self.assigned = False
+        """Whether the group has said what this worker owns, be it nothing: more workers than partitions is fine."""
         self._running: dict[int, asyncio.Task[None]] = {}
         self._interval_ms = settings.commit_interval_ms if interval_ms is None else interval_ms
         self._static = static
@@ -71,7 +77,8 @@ class Lane(Service):
             bootstrap_servers=servers,
             group_id=group,
             enable_auto_commit=False,
-            auto_offset_reset="earliest",
+            # Said aloud here instead: a reset in silence would pass over what retention has taken.
+            auto_offset_reset="none",
             isolation_level="read_committed",
             max_partition_fetch_bytes=FETCH_BYTES,
             fetch_max_wait_ms=settings.fetch_wait_ms,
@@ -79,6 +86,8 @@ class Lane(Service):
             partition_assignment_strategy=(RangePartitionAssignor,),
             session_timeout_ms=settings.session_timeout_ms,
             heartbeat_interval_ms=max(1, settings.session_timeout_ms // 6),
+            # A revoked worker first drains; a member that answers a rebalance later than this is expelled.
+            rebalance_timeout_ms=max(settings.session_timeout_ms, (settings.drain_s + 5) * 1000),
             max_poll_interval_ms=max(300_000, settings.transaction_deadline_ms * 2),
         )
         self._admin: AIOKafkaAdminClient | None = None
@@ -104,7 +113,12 @@ class Lane(Service):
     async def on_stop(self) -> None:
         """Drain: finish each partition's batch, commit, leave the group."""
         await self.release()
-        await self.consumer.stop()
+        try:
+            await asyncio.wait_for(self.consumer.stop(), CLOSE_S)
+        except (TimeoutError, KafkaError, OSError) as error:
+            logger.warning(
+                "the consumer did not close politely", extra={"lane": self.name, "error": repr(error)}
+            )
         if self._admin is not None:
             await self._admin.close()
 
@@ -113,9 +127,13 @@ class Lane(Service):
         while not self.should_stop:
             try:
                 fetched = await self.consumer.getmany(timeout_ms=POLL_MS, max_records=POLL_RECORDS)
+            except OffsetOutOfRangeError as error:
+                self._begin_anew(error.args[0])
+                continue
             except KafkaError as error:
                 logger.warning("fetch failed", extra={"lane": self.name, "error": repr(error)})
-                await self.sleep(1.0)
+                self._rewind()
+                await self._one_by_one()
                 continue
             self._polled = time.monotonic()
             for tp, records in fetched.items():
@@ -123,9 +141,52 @@ class Lane(Service):
                 if loop is not None:
                     loop.offer(tp, records)
 
+    def _rewind(self) -> None:
+        """Fetch again what was not offered.
+
+        One partition's unreadable batch makes `getmany` raise after it has moved the positions of others, whose
+        records go with the error.
+        """
+        for loop in self.loops.values():
+            for tp, at in loop.expected.items() if loop.ready.is_set() else ():
+                if tp in self.consumer.assignment():
+                    self.consumer.seek(tp, at)
+
+    async def _one_by_one(self) -> None:
+        """After an error that names no partition: find the one it comes from, and let the others go on."""
+        for loop in [loop for loop in self.loops.values() if loop.ready.is_set()]:
+            for tp in loop.partitions:
+                try:
+                    fetched = await self.consumer.getmany(tp, timeout_ms=POLL_MS, max_records=POLL_RECORDS)
+                except OffsetOutOfRangeError as error:
+                    self._begin_anew(error.args[0])
+                except KafkaError as error:
+                    if tp in self.consumer.assignment():
+                        self.consumer.pause(tp)
+                    loop.fail(error)
+                else:
+                    for records in fetched.values():
+                        loop.offer(tp, records)
+
+    def _begin_anew(self, lost: Iterable[TopicPartition]) -> None:
+        """Partitions whose position the broker no longer has: their loops find the place to go on, and say it."""
+        for tp in lost:
+            loop = self.loops.get(self.number_of(tp))
+            if loop is not None:
+                self.consumer.pause(tp)
+                loop.fail(OffsetOutOfRangeError({tp: loop.expected.get(tp)}))
+
+    def _check_consumer(self) -> None:
+        """A consumer whose background tasks have ended reads nothing, says nothing, and its lag stands still."""
+        for task in (self.consumer._fetcher.error_future, self.consumer._coordinator._coordination_task):  # noqa: SLF001
+            if task.done() and not self.should_stop:
+                msg = f"the consumer of lane {self.name} has died"
+                raise RuntimeError(msg) from (None if task.cancelled() else task.exception())
+
     @Service.task
     async def _watch(self) -> None:
         while not self.should_stop:
+            self._check_consumer()
             try:
                 await self.measure()
             except KafkaError as error:  # partitions were taken away meanwhile
@@ -148,12 +209,16 @@ class Lane(Service):
 
     def own(self, assigned: Iterable[TopicPartition]) -> None:
         """Start a loop for each partition number assigned."""
+        if self.should_stop:  # a rebalance that ends while the lane stops: nobody would end these loops
+            return
         numbers: dict[int, list[TopicPartition]] = {}
         for tp in assigned:
             numbers.setdefault(self.number_of(tp), []).append(tp)
             self.consumer.pause(tp)  # nothing flows before the loop has fenced and sought
+            self.consumer.seek(tp, 0)  # without a position, whatever it is, the consumer would look for one
         for number, partitions in sorted(numbers.items()):
             self._start_loop(number, tuple(sorted(partitions)))
+        self.assigned = True
         self.metrics.partitions.set(len(self.loops))
         by_topic: dict[str, list[int]] = {}
         for tp in sorted(tp for partitions in numbers.values() for tp in partitions):
@@ -168,8 +233,12 @@ class Lane(Service):
 
     async def release(self) -> None:
         """Stop all loops; one that does not end in time is cancelled, its batch done again by the successor."""
-        for loop in self.loops.values():
+        for number, loop in self.loops.items():
             loop.stop()
+            if (
+                not loop.ready.is_set()
+            ):  # it fences, waits for flags or reads back: nothing of it needs finishing
+                self._running[number].cancel()
         if self._running:
             _, late = await asyncio.wait(self._running.values(), timeout=self.settings.drain_s)
             for task in late:
@@ -179,6 +248,7 @@ class Lane(Service):
                     "partitions did not drain in time", extra={"lane": self.name, "count": len(late)}
                 )
                 await asyncio.wait(late)
+        self.assigned = False
         self.loops.clear()
         self._running.clear()
         self.metrics.partitions.set(0)
@@ -212,12 +282,17 @@ class Lane(Service):
         """
         for loop in list(self.loops.values()):
             lag, known = loop.buffered, loop.ready.is_set()
+            since_ms = (time.time() - self.settings.stalled_after_s) * 1000
             for tp in loop.partitions if known else ():
                 stable = self.consumer.last_stable_offset(tp)
-                known = known and stable is not None
+                # Without a recent answer of the broker the offset is what once was: no sign of idleness.
+                known = (
+                    known and stable is not None and (self.consumer.last_poll_timestamp(tp) or 0) > since_ms
+                )
                 if stable is not None:
                     lag += max(0, stable - await self.consumer.position(tp))
             self.lags[loop.number] = lag
+            loop.known = known
             if known and not lag:
                 loop.idle()
 
@@ -230,7 +305,7 @@ class Lane(Service):
             loop.number
             for loop in self.loops.values()
             if now - loop.last_progress > self.settings.stalled_after_s
-            and (lags[loop.number] > 0 or not loop.ready.is_set())
+            and (lags[loop.number] > 0 or not loop.known)
         ]
         polling = now - self._polled < self.settings.stalled_after_s + POLL_MS / 1000
         healthy = not stalled and polling
@@ -239,7 +314,7 @@ class Lane(Service):
         self.metrics.healthy.set(healthy)
         return {
             "healthy": healthy,
-            "ready": bool(self.loops) and all(loop.ready.is_set() for loop in self.loops.values()),
+            "ready": self.assigned and all(loop.ready.is_set() for loop in self.loops.values()),
             "partitions": sorted(self.loops),
             "lag_records": sum(lags.values()),
             "stalled_partitions": stalled,
@@ -257,7 +332,10 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
         await self._lane.release()
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
-        self._lane.own(assigned)
+        try:
+            self._lane.own(assigned)
+        except Exception as error:  # noqa: BLE001 - the consumer would log it and go on without a loop
+            await self._lane.crash(error)
 
 
 class _Source:
@@ -266,12 +344,23 @@ class _Source:
     def __init__(self, consumer: AIOKafkaConsumer) -> None:
         self._consumer = consumer
 
-    async def begin(self, positions: dict[TopicPartition, int | None]) -> None:
-        new = [tp for tp, at in positions.items() if at is None]
-        earliest = await self._consumer.beginning_offsets(new) if new else {}
+    async def begin(self, positions: dict[TopicPartition, int | None]) -> dict[TopicPartition, int]:
+        earliest = await self._consumer.beginning_offsets(list(positions))
+        latest = await self._consumer.end_offsets(list(positions))
+        begun = {}
         for tp, at in positions.items():
-            self._consumer.seek(tp, earliest[tp] if at is None else at)
+            begun[tp] = earliest[tp] if at is None else at
+            if begun[tp] > latest[tp]:
+                msg = f"{tp.topic}[{tp.partition}] ends at {latest[tp]}, before the committed position {at}: the log was cut, or the topic made anew"
+                raise TopicProblem(msg)
+            if begun[tp] < earliest[tp]:
+                metrics.LOST.labels(tp.topic).inc(earliest[tp] - begun[tp])
+                extra = {"topic": tp.topic, "partition": tp.partition, "wanted": at, "earliest": earliest[tp]}
+                logger.error("retention took records before they were read", extra=extra)
+                begun[tp] = earliest[tp]
+            self._consumer.seek(tp, begun[tp])
             self._consumer.resume(tp)
+        return begun
 
     def pause(self, tp: TopicPartition) -> None:
         if tp in self._consumer.assignment():

@@ -14,7 +14,6 @@ import faust
 import msgspec
 
 from pointsman.schemas.codec import Decoder
-from pointsman.schemas.errors import InvalidMessage
 from pointsman.schemas.latency import quantile_ms
 from pointsman.schemas.summary import ArmSummary, Summary
 from pointsman.streams.decisions.tally import merge
@@ -49,8 +48,8 @@ class Live:
             # Faust acknowledges an event whose agent raised, and ends the agent: so nothing may escape.
             try:
                 self._add(_decoder.decode(value))
-            except InvalidMessage as error:
-                logger.error("not a summary", extra={"topic": "decision-summaries", "error": str(error)})
+            except Exception as error:  # noqa: BLE001 - as said
+                logger.error("a summary was not added up", extra={"error": repr(error)})
 
     def _add(self, summary: Summary) -> None:
         for arm in summary.arms:

@@ -17,6 +17,7 @@ COMMIT_SECONDS = Histogram(
     buckets=_SECONDS,
 )
 RESTARTS = Counter("pointsman_partition_restarts", "Partitions begun anew after an error.", ["lane", "error"])
+LOST = Counter("pointsman_lost_offsets", "Offsets that retention took before they were read.", ["topic"])
 PARTITIONS = Gauge("pointsman_partitions", "Partitions owned.", ["lane"])
 LAG = Gauge("pointsman_lag_records", "Committed records not read yet.", ["lane"])
 BUFFERED = Gauge("pointsman_buffered_records", "Records read and not yet worked on.", ["lane"])

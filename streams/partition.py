@@ -16,6 +16,7 @@ from typing import Final, Protocol
 from aiokafka import TopicPartition
 
 from pointsman.streams.commit import Committer
+from pointsman.streams.errors import Fenced, PositionConflict
 from pointsman.streams.metrics import LaneMetrics
 from pointsman.streams.output import Committed, Output, Record
 
@@ -23,6 +24,12 @@ logger = logging.getLogger(__name__)
 
 BACKOFF_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Waits between restarts of a loop; the last repeats."""
+FENCED_FAILURES: Final = 3
+"""Where the waits begin for an owner that was fenced: a second, as long as its heartbeat takes."""
+BATCH_BYTES: Final = 4 * 1024 * 1024
+"""Values of one batch, at most, and one record: what comes of it must be sent within a transaction's deadline."""
+BUFFER_BYTES: Final = 2 * BATCH_BYTES
+"""Values that may wait, at most, and one fetch: 1,000 of the largest requests would be 250 MB a partition."""
 
 
 class Work(Protocol):
@@ -44,8 +51,8 @@ class Work(Protocol):
 class Source(Protocol):
     """What a loop needs of the lane's consumer."""
 
-    async def begin(self, positions: dict[TopicPartition, int | None]) -> None:
-        """Seek, then let records flow."""
+    async def begin(self, positions: dict[TopicPartition, int | None]) -> dict[TopicPartition, int]:
+        """Seek, then let records flow; the offsets that come first."""
 
     def pause(self, tp: TopicPartition) -> None:
         """Let no more records flow."""
@@ -75,6 +82,10 @@ class PartitionLoop:
         self.last_progress = time.monotonic()
         self.ready = asyncio.Event()
         """Set once records flow."""
+        self.known = False
+        """Whether it is known how far the log goes."""
+        self.expected: dict[TopicPartition, int] = {}
+        """Offset from which records are to be offered next."""
         self.failure: str | None = None
         """Why the loop is not serving, while it is not."""
         self._source = source
@@ -85,21 +96,31 @@ class PartitionLoop:
         self._interval_s = interval_s
         self._deadline_s = deadline_s
         self._buffers: dict[TopicPartition, deque[Record]] = {tp: deque() for tp in partitions}
+        self._bytes: dict[TopicPartition, int] = dict.fromkeys(partitions, 0)
         self._paused: set[TopicPartition] = set()
         self._wake = asyncio.Event()
         self._stopping = False
+        self._error: Exception | None = None
 
     # -- what the lane calls ---------------------------------------------------------------------
 
     def offer(self, tp: TopicPartition, records: list[Record]) -> None:
         """Records that were fetched. Those that came before the loop was ready are fetched again."""
-        if not self.ready.is_set():
+        if not records or not self.ready.is_set():
             return
         buffer = self._buffers[tp]
         buffer.extend(records)
-        if len(buffer) >= 2 * self._batch_max and tp not in self._paused:
+        self.expected[tp] = records[-1].offset + 1
+        self._bytes[tp] += sum(map(_size, records))
+        full = len(buffer) >= 2 * self._batch_max or self._bytes[tp] >= BUFFER_BYTES
+        if full and tp not in self._paused:
             self._paused.add(tp)
             self._source.pause(tp)
+        self._wake.set()
+
+    def fail(self, error: Exception) -> None:
+        """Begin anew, for a reason that lies outside of the loop."""
+        self._error = error
         self._wake.set()
 
     def wake(self) -> None:
@@ -130,6 +151,9 @@ class PartitionLoop:
                     await self._serve()
                 except Exception as error:  # noqa: BLE001 - whatever it is, the partition begins anew
                     failures = 0 if self.last_progress > began else failures
+                    if isinstance(error, Fenced | PositionConflict):
+                        # The other owner may be the rightful one: the group says so before this one fences it back.
+                        failures = max(failures, FENCED_FAILURES)
                     self._failed(error, failures)
                     await self._pause(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
                     failures += 1
@@ -145,15 +169,20 @@ class PartitionLoop:
                 committed = await committer.open()
             await self._work.restore(committed)
             self._drop()
-            await self._source.begin(dict(committed.positions))
+            self.expected = await self._source.begin(dict(committed.positions))
             self.failure = None
             self.ready.set()
             while not self._stopping:
                 await self._wait()
+                if self._error is not None:
+                    error, self._error = self._error, None
+                    raise error
                 await self._step(committer)
             await self._step(committer)
         finally:
             self.ready.clear()
+            for tp in self.partitions:
+                self._source.pause(tp)  # else its records would be fetched and dropped, and its lag read 0
             self._drop()
             await committer.close()
 
@@ -174,7 +203,7 @@ class PartitionLoop:
 
     async def _wait(self) -> None:
         """Until there are records, something is due, or the loop is stopped."""
-        if self._stopping or any(self._buffers.values()):
+        if self._stopping or self._error is not None or any(self._buffers.values()):
             return
         self._wake.clear()
         try:
@@ -199,12 +228,19 @@ class PartitionLoop:
         for tp, buffer in self._buffers.items():
             if not buffer:
                 continue
-            if len(buffer) <= self._batch_max:
+            if len(buffer) <= self._batch_max and self._bytes[tp] <= BATCH_BYTES:
                 batch[tp] = list(buffer)
                 buffer.clear()
+                taken = self._bytes[tp]
             else:
-                batch[tp] = [buffer.popleft() for _ in range(self._batch_max)]
-            if tp in self._paused and len(buffer) < self._batch_max:
+                taken = 0
+                some: list[Record] = []
+                while buffer and len(some) < self._batch_max and taken < BATCH_BYTES:
+                    taken += _size(buffer[0])
+                    some.append(buffer.popleft())
+                batch[tp] = some
+            self._bytes[tp] -= taken
+            if tp in self._paused and len(buffer) < self._batch_max and self._bytes[tp] < BUFFER_BYTES:
                 self._paused.discard(tp)
                 self._source.resume(tp)
         return batch
@@ -212,6 +248,7 @@ class PartitionLoop:
     def _drop(self) -> None:
         for buffer in self._buffers.values():
             buffer.clear()
+        self._bytes = dict.fromkeys(self.partitions, 0)
         self._paused.clear()
 
     def _failed(self, error: Exception, failures: int) -> None:
@@ -225,3 +262,7 @@ class PartitionLoop:
             exc_info=None if retriable else error,
             extra={"lane": self._metrics.lane, "partition": self.number, "error": self.failure},
         )
+
+
+def _size(record: Record) -> int:
+    return len(record.value or b"")

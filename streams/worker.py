@@ -7,7 +7,7 @@ import contextlib
 import gc
 import logging
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,12 @@ logger = logging.getLogger(__name__)
 
 MODEL_START_S = 30.0
 """How long a start waits for the model process; after that the rules answer until it is there."""
+
+SHADOWS_MAX = 64
+"""Shadow questions in flight at once: one for each partition of a large topic. They are answered last."""
+
+CONTROL_STOP_S = 10.0
+"""The live figures are rebuilt from their topics: nothing is lost when their app hangs at its end."""
 
 WATCH_S = 0.5
 """How often the parts are looked at."""
@@ -109,27 +115,23 @@ async def run(
     _on_signals(stop)
     partitions, cluster = await _look(settings, place)
     agents = load_agents([Path(folder) for folder in settings.agents])
-    client, process = await _model(settings, agents) if "decisions" in settings.lanes else (None, None)
-    topology = build(
-        settings,
-        agents,
-        servers=place.kafka,
-        dsn=place.dsn,
-        cluster=place.cluster or cluster,
-        embedded=place.embedded,
-        scorer=client,
-        partitions=partitions,
-    )
-    worker = Worker(settings, topology, agents, client, process)
-    live = topology.live.figures if topology.live else None
-    ops = Ops(host=settings.metrics_host, port=settings.metrics_port, health=worker.health, live=live)
-    try:
+    async with contextlib.AsyncExitStack() as stack:
+        decides = "decisions" in settings.lanes
+        client, process = await _model(settings, agents, stack, stop) if decides else (None, None)
+        topology = build(
+            settings,
+            agents,
+            servers=place.kafka,
+            dsn=place.dsn,
+            cluster=place.cluster or cluster,
+            embedded=place.embedded,
+            scorer=client,
+            partitions=partitions,
+        )
+        worker = Worker(settings, topology, agents, client, process)
+        live = topology.live.figures if topology.live else None
+        ops = Ops(host=settings.metrics_host, port=settings.metrics_port, health=worker.health, live=live)
         await _serve(worker, ops, stop, on_ready, place)
-    finally:
-        if client is not None:
-            await client.stop()
-        if process is not None:
-            await process.stop()
 
 
 async def _serve(
@@ -140,9 +142,9 @@ async def _serve(
     starting = asyncio.create_task(root.start())
     try:
         for service in (ops, *worker.topology.services()):
-            await root.add_runtime_dependency(service)
-            await service.maybe_start()
+            # Not among the app's children: a crash of one is a crash of all of them.
             worker.started.append(service)
+            await service.start()
         _announce(worker, ops, place)
         # What was loaded at the start stays; the collector need not walk it again and again.
         gc.collect()
@@ -152,12 +154,23 @@ async def _serve(
     finally:
         logger.info("stopping: finishing what is under way")
         for service in reversed(worker.started):
-            await service.stop()
+            await _end(service)
         if not starting.done():
             starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
-        await root.stop()
+        try:
+            await asyncio.wait_for(_end(root), CONTROL_STOP_S)
+        except TimeoutError:
+            logger.warning("the control plane did not stop in time")
         logger.info("stopped")
+
+
+async def _end(service: Service) -> None:
+    """Stop it; one that cannot must not keep the others from it."""
+    try:
+        await service.stop()
+    except Exception:
+        logger.exception("a part did not stop in order", extra={"part": str(service)})
 
 
 async def _until(worker: Worker, root: Service, starting: asyncio.Task[None], stop: asyncio.Event) -> None:
@@ -206,9 +219,9 @@ async def _look(settings: Settings, place: Place) -> tuple[dict[str, int], str]:
 
 
 async def _model(
-    settings: Settings, agents: Mapping[str, Agent]
+    settings: Settings, agents: Mapping[str, Agent], stack: contextlib.AsyncExitStack, stop: asyncio.Event
 ) -> tuple[ModelClient | None, ModelProcess | None]:
-    """The model process, or the remote server of the settings, and a client of it."""
+    """The model process, or the remote server of the settings, and a client of it; ``stack`` ends them."""
     if not any(agent.model is not None for agent in agents.values()):
         return None, None
     process = None
@@ -222,17 +235,31 @@ async def _model(
             log_level=settings.log_level,
         )
         await process.start()
+        stack.push_async_callback(process.stop)
     client = ModelClient(
         settings.model_url or (process.address if process else ""),
         deadline_ms=settings.model_deadline_ms,
         breaker=BreakerPolicy(open_s=settings.model_breaker_open_s),
         on_breaker=_breaker_changed,
-        shadows_max=64,
+        shadows_max=SHADOWS_MAX,
     )
     await client.start()
-    if not await client.ready(MODEL_START_S):
+    stack.push_async_callback(client.stop)
+    await _either(client.ready(MODEL_START_S), stop.wait())
+    if not any(client.available(name) for name in agents) and not stop.is_set():
         logger.warning("the model is not there yet; the rules answer until it is")
     return client, process
+
+
+async def _either(*waits: Coroutine[Any, Any, object]) -> None:
+    """Until one of them is over; the others are cancelled."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _breaker_changed(agent: str, old: State, new: State) -> None:

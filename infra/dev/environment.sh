@@ -31,8 +31,8 @@ install_venv_module() {
     package="python$("$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv"
     if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1; then
         export DEBIAN_FRONTEND=noninteractive
-        apt-get -q -y -o DPkg::Lock::Timeout=120 update >&2
-        apt-get -q -y -o DPkg::Lock::Timeout=120 install --no-install-recommends "$package" >&2
+        apt-get -q -y -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 update >&2
+        apt-get -q -y -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 install --no-install-recommends "$package" >&2
     else
         say "needed: the venv module of $1; on Debian or Ubuntu: sudo apt-get install $package"
         exit 1

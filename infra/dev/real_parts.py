@@ -160,7 +160,7 @@ def install(parts: list[str]) -> None:
 def apt_install(packages: list[str]) -> None:
     """apt-get install without questions, and without the cluster that Debian makes for a new PostgreSQL."""
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    quietly = ["apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=120"]
+    quietly = ["apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=120", "-o", "Dpkg::Use-Pty=0"]
     install = [*quietly, "install", "--no-install-recommends"]
     subprocess.run([*quietly, "update"], env=environment, check=True)
     if APT_PACKAGES["postgres"] not in packages:

@@ -172,7 +172,8 @@ class Crew:
         while child.pid is not None and child.ops and time.monotonic() < deadline:
             health = await ask(f"{child.ops}/health")
             lanes = (health or {}).get("lanes", {})
-            if not any(lane.get("lag_records") for lane in lanes.values()):
+            # One that is not ready (its database is down) reads nothing, so it has no lag to show.
+            if all(lane.get("ready") and not lane.get("lag_records") for lane in lanes.values()):
                 return
             await asyncio.sleep(0.2)  # its lag is measured once a second
 

@@ -38,7 +38,10 @@ async def remember(
     """
     began = time.monotonic()
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=servers, isolation_level="read_committed", fetch_max_wait_ms=50
+        bootstrap_servers=servers,
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",
+        fetch_max_wait_ms=50,
     )
     await consumer.start()
     try:

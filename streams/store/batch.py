@@ -27,7 +27,8 @@ class DeadLetter(Struct, frozen=True, kw_only=True):
     @classmethod
     def from_headers(cls, headers: Iterable[tuple[str, bytes]]) -> DeadLetter:
         """From a record's headers. Raises ValueError if the place is missing or no number."""
-        found = {name: value.decode(errors="replace") for name, value in headers}
+        # A header of the sender's, which the letter carries on, may have no value.
+        found = {name: (value or b"").decode(errors="replace") for name, value in headers}
         topic = found.get(dead_letter.HEADER_TOPIC)
         if not topic:
             msg = f"a dead letter needs the header {dead_letter.HEADER_TOPIC!r}"

@@ -86,8 +86,10 @@ class KafkaServer:
     def __init__(
         self, *, settings: Mapping[str, str] | None = None, java_options: Sequence[str] = HEAP
     ) -> None:
-        # first, since it raises when there is no Java or no Kafka: nothing is left behind then
-        self._java = [str(real_parts.java()), *java_options, *java_arguments()]
+        # first, since these raise when there is no Kafka or no Java: nothing is left behind then. Kafka is looked
+        # for before Java, since its message says what sets up both.
+        arguments = java_arguments()
+        self._java = [str(real_parts.java()), *java_options, *arguments]
         self.folder = Path(tempfile.mkdtemp(prefix="pointsman-kafka-"))
         self.port, self.controller_port = free_ports(2)
         self.bootstrap = f"127.0.0.1:{self.port}"

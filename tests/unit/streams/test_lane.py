@@ -38,6 +38,14 @@ class Consumer:
     async def beginning_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
         return dict.fromkeys(partitions, 3)
 
+    async def end_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(partitions, 99)
+
+    def last_poll_timestamp(self, tp: TopicPartition) -> int:
+        import time
+
+        return int(time.time() * 1000)
+
     def last_stable_offset(self, tp: TopicPartition) -> int | None:
         return self.stable.get(tp)
 

@@ -138,10 +138,11 @@ class FakeSource:
         self.next = 0
         self.calls: list[str] = []
 
-    async def begin(self, positions: dict[TopicPartition, int | None]) -> None:
+    async def begin(self, positions: dict[TopicPartition, int | None]) -> dict[TopicPartition, int]:
         self.begun.append(positions[TP])
         self.next = positions[TP] or 0
         self.flowing = True
+        return {TP: self.next}
 
     def pause(self, tp: TopicPartition) -> None:
         assert tp == TP
