@@ -286,7 +286,10 @@ def notes(source: Source, card: Card | None, labelled: int, doubled: int) -> Ite
             f"{100 * held.ml.balanced_accuracy.value:.1f} % (rules {100 * held.rules.balanced_accuracy.value:.1f} %)"
         )
     if labelled < FEW:
-        yield f"only {labelled} decisions have a known truth: too few to tell the arms apart"
+        yield (
+            f"only {labelled} decisions have a known truth: too few to tell the arms apart; a longer history "
+            "says more: --git PATH, or make demo GIT=PATH"
+        )
     if doubled:
         yield f"{doubled} outcomes came twice (at least once on the embedded broker); the database counts each once"
 

@@ -114,7 +114,7 @@ def reachable_data(data_dir: Path, owner: Owner | None) -> Path:
     give(target, owner)
     data_dir.unlink(missing_ok=True)  # a link whose target is gone
     data_dir.symlink_to(target)
-    log.info("PostgreSQL's data is in %s, since its user may not enter %s", target, data_dir.parent)
+    log.debug("PostgreSQL's data is in %s, since its user may not enter %s", target, data_dir.parent)
     return target
 
 
