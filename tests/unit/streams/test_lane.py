@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.errors import CorruptRecordException, OffsetOutOfRangeError
 
-from pointsman.streams import lane
+from pointsman.streams import lane, metrics, partition
 from pointsman.streams.lane import Lane
 from pointsman.streams.output import Committed, Output
 from pointsman.streams.settings import Settings
+from tests.builders import record
 
 
 class Consumer:
@@ -22,6 +30,39 @@ class Consumer:
         self.at: dict[TopicPartition, int] = {}
         self.paused: set[TopicPartition] = set()
         self.sought: dict[TopicPartition, int] = {}
+        self.heard_ms: float = time.time() * 1000
+        self.fetches: deque[Any] = deque()
+        """What `getmany` gives next: records by partition, or an error; then nothing more."""
+        self.spoiled: dict[TopicPartition, Exception] = {}
+        """Partitions of which `getmany`, asked for them alone, raises."""
+        self.alone: dict[TopicPartition, list[Any]] = {}
+        """What it gives, asked for them alone."""
+        self.listener: Any = None
+        self._fetcher = SimpleNamespace(error_future=Future())
+        self._coordinator = SimpleNamespace(_coordination_task=Future())
+
+    async def start(self) -> None:
+        pass
+
+    async def stop(self) -> None:
+        pass
+
+    def subscribe(self, *, topics: Any, listener: Any) -> None:
+        self.listener = listener
+
+    async def getmany(self, *partitions: TopicPartition, **_options: Any) -> Any:
+        for tp in partitions:
+            if tp in self.spoiled:
+                raise self.spoiled[tp]
+            if tp in self.alone:
+                return {tp: self.alone.pop(tp)}
+        if partitions or not self.fetches:
+            await asyncio.sleep(0.001)
+            return {}
+        fetched = self.fetches.popleft()
+        if isinstance(fetched, Exception):
+            raise fetched
+        return fetched
 
     def pause(self, tp: TopicPartition) -> None:
         self.paused.add(tp)
@@ -42,9 +83,7 @@ class Consumer:
         return dict.fromkeys(partitions, 99)
 
     def last_poll_timestamp(self, tp: TopicPartition) -> int:
-        import time
-
-        return int(time.time() * 1000)
+        return int(self.heard_ms)
 
     def last_stable_offset(self, tp: TopicPartition) -> int | None:
         return self.stable.get(tp)
@@ -60,6 +99,9 @@ class Idle:
         self.positions = positions
         self.closing = closing
         self.fails = False
+        self.restoring = 0.0
+        self.got: list[int] = []
+        self.breaks: Exception | None = None
 
     async def open(self) -> Committed:
         if self.fails:
@@ -70,9 +112,12 @@ class Idle:
         raise AssertionError
 
     async def restore(self, committed: Committed) -> None:
-        pass
+        await asyncio.sleep(self.restoring)
 
     async def process(self, batch: Any, *, final: bool) -> Output:
+        if self.breaks is not None:
+            raise self.breaks
+        self.got += [each.offset for records in batch.values() for each in records]
         return Output()
 
     def due(self) -> float | None:
@@ -87,14 +132,21 @@ class World:
     def __init__(self, at: int | None = 5, **settings: Any) -> None:
         self.idle: dict[int, Idle] = {}
         self.at = at
+        self.restoring = 0.0
         self.consumer = Consumer()
+        self.options: dict[str, Any] = {}
+
+        def consumer(**options: Any) -> Consumer:
+            self.options = options
+            return self.consumer
 
         def factory(_lane: Lane, number: int, owned: tuple[TopicPartition, ...]) -> Any:
             self.idle[number] = Idle(dict.fromkeys(owned, self.at))
+            self.idle[number].restoring = self.restoring
             return self.idle[number], lambda: self.idle[number]
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(lane, "AIOKafkaConsumer", lambda **_options: self.consumer)
+            patch.setattr(lane, "AIOKafkaConsumer", consumer)
             self.lane = Lane(
                 name="test",
                 topics=["t", "u"],
@@ -107,6 +159,30 @@ class World:
     async def own(self, *partitions: TopicPartition) -> None:
         self.lane.own(partitions)
         await asyncio.wait_for(asyncio.gather(*(loop.ready.wait() for loop in self.lane.loops.values())), 10)
+
+    @contextlib.asynccontextmanager
+    async def running(self, *partitions: TopicPartition) -> AsyncIterator[Lane]:
+        """The lane as a service, with these partitions assigned."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(lane, "AIOKafkaAdminClient", lambda **_options: self.consumer)
+            patch.setattr(Consumer, "close", Consumer.stop, raising=False)
+            patch.setattr(lane, "POLL_MS", 1)
+            await self.lane.start()
+            try:
+                await self.consumer.listener.on_partitions_assigned(set(partitions))
+                yield self.lane
+            finally:
+                await self.lane.stop()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+def records(tp: TopicPartition, *offsets: int) -> dict[TopicPartition, list[Any]]:
+    return {tp: [record(b"x", offset=offset, topic=tp.topic, partition=tp.partition) for offset in offsets]}
 
 
 ONE, TWO = TopicPartition("t", 1), TopicPartition("t", 2)
@@ -215,6 +291,146 @@ def test_a_consumer_that_is_not_polled_is_unhealthy() -> None:
     assert world.lane.health()["healthy"]
     world.lane._polled -= 60
     assert not world.lane.health()["healthy"]
+
+
+async def test_without_a_recent_answer_of_the_broker_a_log_read_to_its_end_is_no_idleness() -> None:
+    world = World(stalled_after_s=30)
+    await world.own(ONE)
+    world.consumer.stable = {ONE: 5}
+    world.lane.loops[1].last_progress -= 31
+    world.consumer.heard_ms -= 31_000
+    await world.lane.measure()
+    health = world.lane.health()
+    assert (health["healthy"], health["stalled_partitions"], health["lag_records"]) == (False, [1], 0)
+    world.consumer.heard_ms += 31_000
+    await world.lane.measure()
+    assert world.lane.health()["healthy"]
+    await world.lane.release()
+
+
+@pytest.mark.parametrize("task", ["fetcher", "coordinator"])
+async def test_a_lane_whose_consumer_has_died_crashes_with_its_reason(task: str) -> None:
+    world = World()
+    error = ValueError("a response that cannot be read")
+    future: Any = {
+        "fetcher": world.consumer._fetcher.error_future,
+        "coordinator": world.consumer._coordinator._coordination_task,
+    }[task]
+    future.set_exception(error)
+    async with world.running(ONE):
+        await until(lambda: world.lane.crashed)
+    assert world.lane.crash_reason is not None
+    assert world.lane.crash_reason.__cause__ is error
+
+
+async def test_an_error_of_one_partition_makes_the_lane_fetch_again_what_it_was_not_given() -> None:
+    world = World()
+    async with world.running(ONE, TWO):
+        await until(lambda: world.lane.health()["ready"])
+        world.consumer.fetches.append(records(ONE, 5, 6))
+        await until(lambda: world.idle[1].got == [5, 6])
+        world.consumer.at = {ONE: 40, TWO: 30}  # moved on, and then the error came in place of the records
+        world.consumer.spoiled[TWO] = CorruptRecordException()
+        world.consumer.fetches.append(CorruptRecordException())
+        await until(lambda: world.lane.loops[2].failure)
+        assert world.consumer.at[ONE] == 7
+        assert world.lane.loops[1].failure is None, "the error is another partition's"
+        assert TWO in world.consumer.paused
+        assert ONE not in world.consumer.paused
+
+
+async def test_what_a_partition_yields_when_it_is_asked_alone_reaches_its_loop() -> None:
+    world = World()
+    async with world.running(ONE):
+        await until(lambda: world.lane.health()["ready"])
+        world.consumer.alone = records(ONE, 5, 6)
+        world.consumer.fetches.append(CorruptRecordException())
+        await until(lambda: world.idle[1].got == [5, 6])
+
+
+async def test_a_consumer_never_resets_a_position_by_itself() -> None:
+    assert World().options["auto_offset_reset"] == "none"
+
+
+async def test_a_position_that_retention_took_begins_at_the_earliest_and_the_loss_is_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tp = TopicPartition("taken", 1)
+    world = World(at=1)
+    await world.own(tp)
+    assert world.consumer.sought == {tp: 3}
+    assert world.lane.loops[1].expected == {tp: 3}
+    assert metrics.LOST.labels("taken")._value.get() == 2
+    assert "retention took records" in caplog.text
+    await world.lane.release()
+
+
+async def test_a_position_that_is_lost_while_the_lane_runs_begins_anew() -> None:
+    world = World()
+    async with world.running(ONE, TWO):
+        await until(lambda: world.lane.health()["ready"])
+        world.consumer.at[ONE] = 1
+        world.consumer.fetches.append(OffsetOutOfRangeError({ONE: 1}))
+        await until(lambda: world.lane.loops[1].failure)
+        assert world.lane.loops[2].failure is None
+        await until(lambda: world.lane.health()["ready"])
+        assert world.consumer.at[ONE] == 5
+        assert world.consumer.paused == set()
+
+
+async def test_a_position_beyond_the_end_is_a_failure_that_is_said() -> None:
+    world = World(at=100)
+    world.lane.own([ONE])
+    await until(lambda: world.lane.loops[1].failure)
+    failures: Any = world.lane.health()["failures"]
+    assert failures[1].startswith("TopicProblem: t[1] ends at 99")
+    assert world.consumer.sought == {ONE: 0}
+    assert world.consumer.paused == {ONE}
+    await world.lane.release()
+
+
+async def test_a_partition_is_paused_while_its_loop_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partition, "BACKOFF_S", (3_600.0,))
+    world = World()
+    await world.own(ONE, TWO)
+    assert world.consumer.paused == set()
+    world.idle[1].breaks = ValueError("a bug")
+    world.lane.wake(1)
+    await until(lambda: world.lane.loops[1].failure)
+    assert world.consumer.paused == {ONE}
+    await world.lane.release()
+
+
+async def test_a_revoke_does_not_wait_for_a_loop_that_still_reads_back() -> None:
+    world = World(drain_s=3_600)
+    world.restoring = 3_600
+    async with world.running(ONE):
+        (task,) = [each for each in asyncio.all_tasks() if each.get_name() == "test-1"]
+        await asyncio.sleep(0)
+        await asyncio.wait_for(world.consumer.listener.on_partitions_revoked({ONE}), 10)
+        assert task.cancelled()
+
+
+async def test_what_is_assigned_after_the_stop_gets_no_loop() -> None:
+    world = World()
+    async with world.running(ONE):
+        pass
+    await world.consumer.listener.on_partitions_assigned({TWO})
+    assert world.lane.loops == {}
+    assert not [each for each in asyncio.all_tasks() if each.get_name() == "test-2"]
+
+
+async def test_an_assignment_that_cannot_be_served_crashes_the_lane(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    error = RuntimeError("no loop")
+
+    def fails(*_args: Any) -> Any:
+        raise error
+
+    async with world.running():
+        monkeypatch.setattr(world.lane, "_factory", fails)
+        await world.consumer.listener.on_partitions_assigned({ONE})  # aiokafka would log and go on
+        assert world.lane.crash_reason is error
 
 
 def test_waking_a_partition_that_is_gone_does_nothing() -> None:

@@ -10,8 +10,9 @@ import msgspec
 import pytest
 
 from pointsman.streams import partition
+from pointsman.streams.errors import Fenced, PositionConflict
 from pointsman.streams.output import Committed
-from tests.builders import Score, request
+from tests.builders import Score, record, request
 from tests.unit.streams.decisions.decision_world import TP, FakeCommitter, World
 
 
@@ -255,3 +256,145 @@ async def test_a_summary_is_published_without_new_requests() -> None:
     await world.caught_up()
     await world.until(lambda: sum(arm.decisions for arm in world.broker.arms()) == 2)
     await world.stop()
+
+
+async def test_values_in_memory_are_bounded_in_bytes_in_a_batch_and_in_the_buffer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    size, fetch = 100, 4
+    monkeypatch.setattr(partition, "BATCH_BYTES", 5 * size)
+    monkeypatch.setattr(partition, "BUFFER_BYTES", 10 * size)
+    world = World(batch_records_max=1_000)
+    batches: list[int] = []
+    process = world.work.process
+
+    async def measured(batch: Any, *, final: bool) -> Any:
+        batches.append(sum(len(each.value) for each in batch.get(TP, [])))
+        return await process(batch, final=final)
+
+    world.work.process = measured  # type: ignore[method-assign]
+    for _ in range(60):
+        world.broker.produce(b"x" * size, b"k")
+    world.run()
+    await world.until(world.loop.ready.is_set)
+    buffered = []
+    async with asyncio.timeout(10):
+        while world.broker.position != 60:
+            for _ in range(5):  # the consumer is quicker than the loop
+                world.loop.offer(TP, world.source.fetch(fetch))
+                buffered.append(world.loop.buffered)
+            await asyncio.sleep(0)
+    await world.stop()
+    assert max(batches) <= 5 * size
+    assert 10 <= max(buffered) < 10 + fetch, "the buffer's bytes, and what one fetch brings"
+    assert sum(batches) == 60 * size
+
+
+def test_a_buffer_that_is_still_full_of_bytes_after_a_batch_stays_paused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(partition, "BATCH_BYTES", 100)
+    monkeypatch.setattr(partition, "BUFFER_BYTES", 200)
+    world = World(batch_records_max=1_000)
+    world.loop.ready.set()
+    world.loop.offer(TP, [record(b"x" * 100, offset=offset) for offset in range(5)])
+    calls = []
+    for _ in range(5):
+        assert sum(map(len, world.loop._take().values())) == 1
+        calls.append(list(world.source.calls))
+    full, resumed = ["pause"], ["pause", "resume"]
+    assert calls == [full, full, full, resumed, resumed]
+
+
+async def test_a_record_larger_than_a_batch_is_worked_on_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partition, "BATCH_BYTES", 50)
+    monkeypatch.setattr(partition, "BUFFER_BYTES", 100)
+    world = World(batch_records_max=1_000)
+    for size in (200, 1, 1, 200, 49, 1):
+        world.broker.produce(b"x" * size, b"k")
+    await world.caught_up()
+    await world.stop()
+    assert len(world.broker.letters()) == 6
+
+
+async def test_the_bytes_that_wait_are_forgotten_with_the_records_at_a_restart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(partition, "BATCH_BYTES", 400)
+    monkeypatch.setattr(partition, "BUFFER_BYTES", 1_000)
+    monkeypatch.setattr(partition, "BACKOFF_S", (0.0,))
+    world = World(batch_records_max=1_000)
+    for _ in range(4):
+        world.broker.produce(b"x" * 400, b"k")
+    world.broker.fates.extend(["before"] * 3)
+    await world.caught_up()
+    assert world.loop._bytes == {TP: 0}
+    world.broker.produce(b"x" * 400, b"k")
+    world.source.calls.clear()
+    world.loop.offer(TP, world.source.fetch(1))
+    assert world.source.calls == [], "one of the last 400 bytes, not of those before"
+    await world.stop()
+
+
+@pytest.mark.parametrize(
+    ("error", "wait"),
+    [(Fenced("another owner"), 1.0), (PositionConflict("moved"), 1.0), (OSError("down"), 0.1)],
+)
+async def test_an_owner_that_was_fenced_lets_the_group_speak_before_it_fences_back(
+    error: Exception, wait: float
+) -> None:
+    waits: list[float] = []
+    world = World()
+    pause = world.loop._pause
+
+    async def noted(seconds: float) -> None:
+        if seconds > 0:
+            waits.append(seconds)
+        await pause(0)
+
+    broken = [error]
+    process = world.work.process
+
+    async def fails_once(*args: Any, **kwargs: Any) -> Any:
+        if broken:
+            raise broken.pop()
+        return await process(*args, **kwargs)
+
+    world.loop._pause = noted  # type: ignore[method-assign]
+    world.work.process = fails_once  # type: ignore[method-assign]
+    produce(world, 1)
+    await world.caught_up()
+    await world.stop()
+    assert waits == [wait]
+
+
+async def test_what_is_to_be_offered_next_follows_the_offers_and_begins_anew_with_the_loop() -> None:
+    world = World(scorer=Score())
+    world.broker.position = 7
+    world.run()
+    await world.until(world.loop.ready.is_set)
+    assert world.loop.expected == {TP: 7}
+    world.loop.offer(TP, [])
+    assert world.loop.expected == {TP: 7}
+    world.loop.offer(TP, [record(b"x", offset=7), record(b"x", offset=11)])
+    assert world.loop.expected == {TP: 12}
+    world.broker.fates.append("before")
+    async with asyncio.timeout(10):
+        while len(world.source.begun) < 2 or not world.loop.ready.is_set():
+            await asyncio.sleep(0.001)
+    assert world.loop.expected == {TP: 7}
+    await world.stop()
+
+
+async def test_a_failure_from_outside_begins_the_partition_anew_and_loses_nothing() -> None:
+    world = World(scorer=Score())
+    produce(world, 3)
+    await world.caught_up()
+    produce(world, 2)
+    world.loop.offer(TP, world.source.fetch(2))
+    world.loop.fail(OSError("unreadable"))
+    await world.until(lambda: len(world.source.begun) == 2)
+    await world.caught_up()
+    await world.stop()
+    assert world.source.begun == [None, 3]
+    assert [o.decision_id for o in world.broker.outcomes()] == [f"r{i}" for i in range(5)]

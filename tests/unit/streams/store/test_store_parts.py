@@ -1,10 +1,12 @@
 """The small parts of the store: queries by name, states of migrations, batches, errors."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import psycopg
 import pytest
 
+from pointsman.schemas import dead_letter
 from pointsman.streams.store import DeadLetter, MigrationError, NotMigrated, SinkBatch, StoreUnavailable
 from pointsman.streams.store.errors import translate
 from pointsman.streams.store.migrate import Applied, Migration, compare, migrations
@@ -124,3 +126,16 @@ def test_what_waiting_can_mend_is_told_from_bugs(error: psycopg.Error, ours: typ
     translated = translate(error)
     assert type(translated) is ours
     assert "\n" not in str(translated)
+
+
+def test_a_header_of_the_sender_without_a_value_does_not_make_a_dead_letter_unreadable() -> None:
+    place = {
+        dead_letter.HEADER_TOPIC: b"decision-requests",
+        dead_letter.HEADER_PARTITION: b"3",
+        dead_letter.HEADER_OFFSET: b"17",
+    }
+    headers: Any = [("trace", None), *place.items(), (dead_letter.HEADER_FIELD, None)]
+    letter = DeadLetter.from_headers(headers)
+    assert (letter.topic, letter.partition, letter.offset, letter.field) == ("decision-requests", 3, 17, "")
+    with pytest.raises(ValueError, match="needs the header"):
+        DeadLetter.from_headers([(dead_letter.HEADER_TOPIC, None)])  # type: ignore[list-item]

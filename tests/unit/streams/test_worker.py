@@ -1,0 +1,200 @@
+"""A worker's parts: what a crash of one does to the others, and a stop that reaches them all."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from mode import Service
+
+from pointsman.streams import metrics, worker
+from pointsman.streams.settings import Settings
+from pointsman.streams.worker import Place, Worker, _either, _serve
+
+
+class Part(Service):
+    """A part that notes its start and its stop, and fails where it is told to."""
+
+    abstract = False
+
+    def __init__(self, name: str, notes: list[str]) -> None:
+        super().__init__()
+        self.name = name
+        self.notes = notes
+        self.fails_to_start: Exception | None = None
+        self.fails_to_stop: Exception | None = None
+        self.hangs: str = ""
+        self.host, self.port = "", 0
+
+    async def on_start(self) -> None:
+        self.notes.append(f"start {self.name}")
+        if self.hangs == "start":
+            await asyncio.Event().wait()
+        if self.fails_to_start is not None:
+            raise self.fails_to_start
+
+    async def on_stop(self) -> None:
+        if self.hangs == "stop":
+            await asyncio.Event().wait()
+        if self.fails_to_stop is not None:
+            raise self.fails_to_stop
+        self.notes.append(f"stop {self.name}")
+
+
+class Crew:
+    """A worker of three parts beside a control plane that has a consumer of its own, as Faust's app has."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.app, self.consumer, self.ops, self.flags, self.lane = (
+            Part(name, self.notes) for name in ("app", "consumer", "ops", "flags", "lane")
+        )
+        self.app.add_dependency(self.consumer)
+        self.parts = (self.ops, self.flags, self.lane)
+        topology: Any = SimpleNamespace(app=self.app, services=lambda: [self.flags, self.lane])
+        self.worker = Worker(Settings(lanes="sink"), topology, {})
+        self.stop = asyncio.Event()
+        self.ready = asyncio.Event()
+
+    async def serve(self) -> None:
+        ops: Any = self.ops
+        place = Place(kafka="", dsn="")
+        await _serve(self.worker, ops, self.stop, lambda *_: self.ready.set(), place)
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[asyncio.Task[None]]:
+        async with asyncio.timeout(10):
+            task = asyncio.create_task(self.serve())
+            await self.ready.wait()
+            yield task
+            self.stop.set()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at the parts often; leave the collector of the tests' process as it is."""
+    monkeypatch.setattr(worker, "WATCH_S", 0.001)
+    monkeypatch.setattr(worker, "gc", SimpleNamespace(collect=lambda: 0, freeze=lambda: None))
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def test_a_stop_ends_every_part_in_reverse_order_and_the_control_plane_last() -> None:
+    crew = Crew()
+    async with crew.serving():
+        await until(lambda: "start consumer" in crew.notes)
+    assert [note for note in crew.notes if note.startswith("stop")] == [
+        "stop lane",
+        "stop flags",
+        "stop ops",
+        "stop app",
+        "stop consumer",
+    ]
+
+
+@pytest.mark.parametrize("crashed", ["app", "consumer"])
+async def test_a_crash_of_the_control_plane_is_reported_once_and_the_lanes_go_on(
+    crashed: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    crew = Crew()
+    async with crew.serving() as task:
+        await until(lambda: "start consumer" in crew.notes)
+        assert crew.worker.control_plane
+        await getattr(crew, crashed).crash(RuntimeError("the control plane's consumer died"))
+        await until(lambda: not crew.worker.control_plane)
+        await asyncio.sleep(0.01)  # some looks later
+        assert metrics.CONTROL_UP._value.get() == 0
+        assert not any(part.crashed for part in crew.parts)
+        assert not task.done()
+        crew.stop.set()
+        await task
+    assert caplog.text.count("the control plane is down") == 1
+    assert {f"stop {part.name}" for part in crew.parts} <= set(crew.notes)
+
+
+async def test_a_control_plane_that_cannot_start_is_reported_and_the_lanes_go_on() -> None:
+    crew = Crew()
+    crew.app.fails_to_start = RuntimeError("its topics cannot be made")
+    async with crew.serving() as task:
+        await until(lambda: not crew.worker.control_plane)
+        assert not any(part.crashed for part in crew.parts)
+        crew.stop.set()
+        await task
+    assert "stop lane" in crew.notes
+
+
+async def test_a_control_plane_that_is_still_starting_is_waited_for_by_nobody() -> None:
+    crew = Crew()
+    crew.app.hangs = "start"
+    async with crew.serving() as task:
+        assert "start lane" in crew.notes
+        crew.stop.set()
+        await task
+    assert "stop lane" in crew.notes
+
+
+async def test_a_crash_of_a_lane_ends_the_worker_with_its_reason_and_stops_the_others() -> None:
+    crew = Crew()
+    error = RuntimeError("the consumer of the lane has died")
+    async with crew.serving() as task:
+        await crew.lane.crash(error)
+        with pytest.raises(RuntimeError) as caught:
+            await task
+    assert caught.value is error
+    assert not crew.flags.crashed
+    assert {"stop flags", "stop ops", "stop app"} <= set(crew.notes)
+
+
+async def test_a_part_that_cannot_stop_keeps_none_of_the_others_from_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    crew = Crew()
+    crew.lane.fails_to_stop = OSError("no broker")
+    async with crew.serving() as task:
+        crew.stop.set()
+        await task
+    assert {"stop flags", "stop ops", "stop app"} <= set(crew.notes)
+    assert "a part did not stop in order" in caplog.text
+
+
+async def test_a_part_that_cannot_start_ends_those_that_were_started() -> None:
+    crew = Crew()
+    crew.lane.fails_to_start = OSError("no broker")
+    with pytest.raises(OSError, match="no broker"):
+        await asyncio.wait_for(crew.serve(), 10)
+    assert {"stop flags", "stop ops", "stop lane"} <= set(crew.notes)
+
+
+async def test_a_control_plane_that_hangs_at_its_end_is_left_behind(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(worker, "CONTROL_STOP_S", 0.01)
+    crew = Crew()
+    crew.app.hangs = "stop"
+    async with crew.serving() as task:
+        crew.stop.set()
+        await task
+    assert "stop lane" in crew.notes
+    assert "did not stop in time" in caplog.text
+
+
+async def test_the_first_wait_that_is_over_ends_the_others() -> None:
+    ended = asyncio.Event()
+
+    async def hangs() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    await asyncio.wait_for(_either(asyncio.sleep(0), hangs()), 10)
+    assert ended.is_set()
