@@ -98,6 +98,7 @@ async def _prepare(
     settings = load({"topic_prefix": prefix, "kafka": servers, "partitions": options.partitions}, {}).settings
     admin = await topics.connect(servers)
     await topics.create(admin, settings)
+    await topics.appear(admin, settings)
     await admin.close()
     writer = FlagWriter(servers, Names(prefix).flags, group=prefix)
     await writer.set("ml-agent-rollout", options.percent, by="bench")

@@ -30,6 +30,10 @@ logger = logging.getLogger(__name__)
 
 POLL_MS: Final = 500
 """How long a fetch may wait for the first record; a stop waits so long at most."""
+FAULT_S: Final = 0.1
+"""Between two tries while something cannot be read, so that the log stays readable."""
+ONE_MS: Final = 10
+"""The same for one partition alone, while the others wait: what is fetched is there at once, or in the next round."""
 FETCH_BYTES: Final = 1024 * 1024
 """A partition's share of a fetch: some 1,500 requests, a good batch. Times the partitions it bounds memory."""
 CLOSE_S: Final = 10.0
@@ -134,6 +138,7 @@ class Lane(Service):
                 logger.warning("fetch failed", extra={"lane": self.name, "error": repr(error)})
                 self._rewind()
                 await self._one_by_one()
+                await self.sleep(FAULT_S)
                 continue
             self._polled = time.monotonic()
             for tp, records in fetched.items():
@@ -156,8 +161,11 @@ class Lane(Service):
         """After an error that names no partition: find the one it comes from, and let the others go on."""
         for loop in [loop for loop in self.loops.values() if loop.ready.is_set()]:
             for tp in loop.partitions:
+                if self.should_stop:
+                    return
+                self._polled = time.monotonic()
                 try:
-                    fetched = await self.consumer.getmany(tp, timeout_ms=POLL_MS, max_records=POLL_RECORDS)
+                    fetched = await self.consumer.getmany(tp, timeout_ms=ONE_MS, max_records=POLL_RECORDS)
                 except OffsetOutOfRangeError as error:
                     self._begin_anew(error.args[0])
                 except KafkaError as error:

@@ -170,7 +170,7 @@ class PartitionLoop:
             await self._work.restore(committed)
             self._drop()
             self.expected = await self._source.begin(dict(committed.positions))
-            self.failure = None
+            self.failure = self._error = None  # what was wrong before is over: it was read anew
             self.ready.set()
             while not self._stopping:
                 await self._wait()

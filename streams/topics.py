@@ -14,6 +14,9 @@ from pointsman.streams.errors import KafkaUnavailable, TopicProblem
 from pointsman.streams.settings import Settings
 
 CONNECT_S: Final = 15.0
+APPEAR_S: Final = 15.0
+"""A created topic shows at once on an idle broker; on a machine under load it was missed once right after."""
+APPEAR_POLL_S: Final = 0.05
 
 
 class Names:
@@ -97,6 +100,20 @@ async def create(admin: AIOKafkaAdminClient, settings: Settings) -> list[str]:
             msg = f"topic {name} cannot be created: {error.__name__} {rest[0] if rest and rest[0] else ''}"
             raise TopicProblem(msg)
     return created
+
+
+async def appear(admin: AIOKafkaAdminClient, settings: Settings) -> None:
+    """Wait until the broker shows every topic: it confirms a creation before its own metadata has it.
+
+    Raises `TopicProblem` when that takes too long.
+    """
+    try:
+        async with asyncio.timeout(APPEAR_S):
+            while not all(row.partitions for row in await states(admin, settings)):  # noqa: ASYNC110 - no event tells
+                await asyncio.sleep(APPEAR_POLL_S)
+    except TimeoutError:
+        msg = f"the broker made the topics but does not show them after {APPEAR_S:.0f} s"
+        raise TopicProblem(msg) from None
 
 
 async def check(admin: AIOKafkaAdminClient, settings: Settings) -> None:

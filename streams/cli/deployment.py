@@ -153,6 +153,7 @@ async def _prepare(deployment: Deployment) -> None:
     try:
         deployment.cluster = str((await admin.describe_cluster())["cluster_id"])
         await topics.create(admin, deployment.settings)
+        await topics.appear(admin, deployment.settings)
         await topics.check(admin, deployment.settings)
     finally:
         await admin.close()

@@ -180,6 +180,8 @@ async def _create(settings: Settings, *, create: bool = True) -> tuple[list[str]
     admin = await all_topics.connect(reach.kafka(settings))
     try:
         made = await all_topics.create(admin, settings) if create else []
+        if made:
+            await all_topics.appear(admin, settings)
         return made, await all_topics.states(admin, settings)
     finally:
         await admin.close()

@@ -9,6 +9,7 @@ import secrets
 import shlex
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -248,7 +249,13 @@ def _with_hint(result: Result, loaded: Loaded, folder: Path) -> Result:
     ]
     if settings.dsn and "dsn" in options:
         given.append(" --dsn …")
-    return msgspec.structs.replace(result, explain=f"pointsman explain {result.example}{''.join(given)}")
+    return msgspec.structs.replace(result, explain=f"{_program()} explain {result.example}{''.join(given)}")
+
+
+def _program() -> str:
+    """How a person calls this program here: by its name, or by the path it was called with when that is not on PATH."""
+    called = sys.argv[0]
+    return called if Path(called).name == "pointsman" and not shutil.which("pointsman") else "pointsman"
 
 
 def _card(agent: Agent) -> Card | None:

@@ -146,6 +146,7 @@ class Pipeline:
         admin = await topics.connect(self.bootstrap)
         try:
             await topics.create(admin, self.settings)
+            await topics.appear(admin, self.settings)
         finally:
             await admin.close()
         if self.dsn:

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -100,15 +101,20 @@ def test_data_of_another_major_version_is_refused(data_dir: Path) -> None:
         EmbeddedPostgres(data_dir).start()
 
 
-def test_an_initialisation_that_failed_leaves_nothing_that_looks_like_data(data_dir: Path) -> None:
+@pytest.fixture
+def initdb() -> Iterator[Path]:
+    """The folder of programs that the unprivileged owner may run, wherever the environment is."""
+    owner = unprivileged_owner()
+    run = postgres_files.run_folder(owner)
+    yield postgres_files.reachable_programs(postgres_files.packaged_programs(), owner, run)
+    shutil.rmtree(run)
+
+
+def test_an_initialisation_that_failed_leaves_nothing_that_looks_like_data(
+    data_dir: Path, initdb: Path
+) -> None:
     with pytest.raises(EmbeddedServerError, match="initdb failed"):
-        postgres_files.initialise(
-            postgres_files.packaged_programs(),
-            data_dir,
-            unprivileged_owner(),
-            user="pg_refused",
-            durable=False,
-        )
+        postgres_files.initialise(initdb, data_dir, unprivileged_owner(), user="pg_refused", durable=False)
     assert list(data_dir.parent.iterdir()) == []
 
 

@@ -84,3 +84,17 @@ async def test_states_give_one_row_for_each_topic() -> None:
     assert [row.name for row in rows] == list(ALL)
     assert {row.wanted for row in rows if row.name != "control-flags"} == {6}
     assert topics.CONNECT_S > 0
+
+
+async def test_what_was_created_is_waited_for_until_the_broker_shows_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shown = iter([0, 0, 4])
+
+    async def states(_admin: object, _settings: object) -> list[topics.TopicState]:
+        return [topics.TopicState("decision-requests", next(shown), 4)]
+
+    monkeypatch.setattr(topics, "states", states)
+    await topics.appear(None, Settings())
+
+    assert list(shown) == []
