@@ -68,6 +68,10 @@ class FlagFollower(Service):
         """Set when everything that was in the topic at the start has been read."""
         self._servers = servers
 
+    async def on_start(self) -> None:
+        """Nothing is known yet, whatever a follower before this one knew."""
+        metrics.FLAGS_CURRENT.set(0)
+
     @Service.task
     async def _follow(self) -> None:
         while not self.should_stop:

@@ -116,3 +116,11 @@ async def test_a_follower_outlives_whatever_keeps_it_from_reading(
     assert follower.crash_reason is None
     await follower.stop()
     assert module.READ_S > 0
+
+
+async def test_a_follower_that_has_heard_nothing_yet_is_not_current() -> None:
+    metrics.FLAGS_CURRENT.set(1)  # as one before it left it
+    follower = FlagFollower("127.0.0.1:1", "control-flags")
+    await follower.on_start()
+
+    assert metrics.FLAGS_CURRENT._value.get() == 0
