@@ -169,8 +169,7 @@ class Lane(Service):
                 except OffsetOutOfRangeError as error:
                     self._begin_anew(error.args[0])
                 except KafkaError as error:
-                    if tp in self.consumer.assignment():
-                        self.consumer.pause(tp)
+                    _Source(self.consumer).pause(tp)
                     loop.fail(error)
                 else:
                     for records in fetched.values():
@@ -181,7 +180,7 @@ class Lane(Service):
         for tp in lost:
             loop = self.loops.get(self.number_of(tp))
             if loop is not None:
-                self.consumer.pause(tp)
+                _Source(self.consumer).pause(tp)  # which a rebalance may have taken away by now
                 loop.fail(OffsetOutOfRangeError({tp: loop.expected.get(tp)}))
 
     def _check_consumer(self) -> None:
