@@ -10,10 +10,11 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.errors import CorruptRecordException, OffsetOutOfRangeError
+from aiokafka.errors import CorruptRecordException, IllegalStateError, OffsetOutOfRangeError
 
 from pointsman.streams import lane, metrics, partition
 from pointsman.streams.lane import Lane
@@ -376,6 +377,17 @@ async def test_a_position_that_is_lost_while_the_lane_runs_begins_anew() -> None
         await until(lambda: world.lane.health()["ready"])
         assert world.consumer.at[ONE] == 5
         assert world.consumer.paused == set()
+
+
+async def test_a_lost_position_of_a_partition_that_was_taken_away_meanwhile_ends_no_lane() -> None:
+    world = World()
+    world.lane.own([ONE])
+    await until(lambda: world.lane.health()["ready"])
+    del world.consumer.at[ONE]
+    world.consumer.pause = Mock(side_effect=IllegalStateError("not assigned"))  # type: ignore[method-assign]
+    world.lane._begin_anew([ONE])
+    await until(lambda: world.lane.loops[1].failure)
+    await world.lane.release()
 
 
 async def test_a_position_beyond_the_end_is_a_failure_that_is_said() -> None:
