@@ -97,8 +97,11 @@ def _shape(agent: Agent, inputs: list[Any], rows: Any) -> list[str]:
             )
             continue
         for name, value in zip(agent.feature_names, row, strict=True):
-            if type(value) is not float or not math.isfinite(value):
-                problems.append(f"feature {name} of examples[{i}] is {value!r}, expected a finite float")
+            # A bool would stand as `true` in the outcome; a NumPy number has no encoding at all.
+            if type(value) not in (int, float) or not math.isfinite(value):
+                problems.append(
+                    f"feature {name} of examples[{i}] is {value!r}, expected a finite int or float"
+                )
     return problems
 
 

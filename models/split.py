@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import mmh3
@@ -30,6 +31,14 @@ def sticky(seed: str, unit: str, percentage: float) -> bool:
 
 def even(seed: str, partition: int, counter: int, percentage: float) -> bool:
     """Whether the ``counter``-th request without a unit, of one partition and flag version, is the candidate's."""
-    start = mmh3.hash(seed, 0, signed=False) << 32
-    place = (start + partition * _SHIFT + counter * _GOLDEN) % _WORD
-    return place < round(percentage * BUCKETS / 100) * _WORD // BUCKETS
+    return next(evenly(seed, partition, counter, percentage))
+
+
+def evenly(seed: str, partition: int, counter: int, percentage: float) -> Iterator[bool]:
+    """`even` for this counter and all that follow, without end: what a batch shares is computed once."""
+    place = (mmh3.hash(seed, 0, signed=False) << 32) + partition * _SHIFT + counter * _GOLDEN
+    below = round(percentage * BUCKETS / 100) * _WORD // BUCKETS
+    while True:
+        place %= _WORD
+        yield place < below
+        place += _GOLDEN

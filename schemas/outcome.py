@@ -1,4 +1,7 @@
-"""`Outcome`: the answer to one request, on topic `decision-outcomes`; `ShadowAnswer` beside it."""
+"""`Outcome`: the answer to one request, on topic `decision-outcomes`; `ShadowAnswer` beside it.
+
+Messages are trees: nothing in them points back, so the garbage collector need not look at them (``gc=False``).
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ Status = Literal["final", "pending_approval"]
 Action = Literal["act", "validate", "escalate"]
 
 
-class Answer(Struct, frozen=True, kw_only=True):
+class Answer(Struct, frozen=True, kw_only=True, gc=False):
     """What one decider says of one request."""
 
     decider: str
@@ -27,7 +30,7 @@ class Answer(Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-class Answers(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Answers(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Both arms' answers as far as they were known when the outcome was emitted.
 
     A model answer that came later (nothing waits for a shadow) is a `ShadowAnswer`.
@@ -55,7 +58,7 @@ class Versions(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ml: str | None = None
 
 
-class Place(Struct, frozen=True, kw_only=True):
+class Place(Struct, frozen=True, kw_only=True, gc=False):
     """Where the request lay: unique for each request of one cluster."""
 
     topic: str
@@ -63,7 +66,7 @@ class Place(Struct, frozen=True, kw_only=True):
     offset: Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
-class Timings(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Timings(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Milliseconds. ``total`` runs from the request's record time to the emission of its outcome."""
 
     total_ms: float
@@ -73,7 +76,7 @@ class Timings(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How long the batch waited for the model; null where nothing waited."""
 
 
-class Outcome(Struct, frozen=True, kw_only=True):
+class Outcome(Struct, frozen=True, kw_only=True, gc=False):
     """One answer. Keyed by the request's id, in the partition of its request.
 
     Exactly one terminal outcome (``status = "final"``) is committed for each valid request,
@@ -115,7 +118,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     schema_version: int = 1
 
 
-class ShadowAnswer(Struct, frozen=True, kw_only=True):
+class ShadowAnswer(Struct, frozen=True, kw_only=True, gc=False):
     """An answer that was not served, on topic `decision-shadows`; keyed by the request's id."""
 
     decision_id: str
@@ -127,7 +130,7 @@ class ShadowAnswer(Struct, frozen=True, kw_only=True):
     schema_version: int = 1
 
 
-class Escalation(Struct, frozen=True, kw_only=True):
+class Escalation(Struct, frozen=True, kw_only=True, gc=False):
     """A decision that a person should look at, on topic `decision-escalations`."""
 
     decision_id: str

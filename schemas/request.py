@@ -31,7 +31,7 @@ Object = Annotated[Raw, Meta(description="A JSON object.", extra_json_schema={"t
 """Bytes that are passed on as they are."""
 
 
-class DecisionRequest(Struct, frozen=True, kw_only=True):
+class DecisionRequest(Struct, frozen=True, kw_only=True, gc=False):
     """A decision to be made.
 
     The record's key is ``unit`` where there is one, else ``id``: so all requests and all feedback

@@ -18,6 +18,7 @@ from aiokafka.structs import OffsetAndMetadata
 
 from pointsman.streams.errors import Fenced
 from pointsman.streams.output import Committed, Message, Output
+from pointsman.streams.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ class Transactional:
         group: str,
         transactional_id: str,
         partitions: tuple[TopicPartition, ...],
-        deadline_ms: int,
+        settings: Settings,
         admin: Callable[[], AIOKafkaAdminClient],
     ) -> None:
         self._group = group
@@ -62,8 +63,9 @@ class Transactional:
         self._producer = AIOKafkaProducer(
             bootstrap_servers=servers,
             transactional_id=transactional_id,
-            transaction_timeout_ms=deadline_ms * 2,
-            request_timeout_ms=deadline_ms,
+            transaction_timeout_ms=settings.transaction_deadline_ms * 2,
+            request_timeout_ms=settings.transaction_deadline_ms,
+            compression_type=None if settings.compression == "none" else settings.compression,
             max_batch_size=BATCH_BYTES,
             linger_ms=0,
             acks="all",
@@ -104,14 +106,15 @@ class AtLeastOnce:
         *,
         servers: str,
         partitions: tuple[TopicPartition, ...],
-        deadline_ms: int,
+        settings: Settings,
         consumer: AIOKafkaConsumer,
     ) -> None:
         self._partitions = partitions
         self._consumer = consumer
         self._producer = AIOKafkaProducer(
             bootstrap_servers=servers,
-            request_timeout_ms=deadline_ms,
+            request_timeout_ms=settings.transaction_deadline_ms,
+            compression_type=None if settings.compression == "none" else settings.compression,
             max_batch_size=BATCH_BYTES,
             linger_ms=0,
             acks="all",

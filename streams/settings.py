@@ -85,7 +85,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 262_144
     batch_records_max: Annotated[
         int, Meta(ge=1, le=100_000, description="Requests in one transaction, at most.")
-    ] = 500
+    ] = 2_000
+    compression: Annotated[
+        Literal["none", "gzip", "snappy", "lz4", "zstd"],
+        Meta(description="How outcomes and all else that the lanes send is compressed."),
+    ] = "none"
     commit_interval_ms: Annotated[
         int,
         Meta(ge=0, le=10_000, description="Least time between two commits of a partition under load."),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import signal
 from collections.abc import Callable, Coroutine, Mapping
@@ -17,6 +16,7 @@ from mode import Service
 from pointsman.models.agent import Agent
 from pointsman.models.registry import load_agents
 from pointsman.streams import metrics, topics
+from pointsman.streams.collector import Collector
 from pointsman.streams.errors import TopicProblem
 from pointsman.streams.model.breaker import BreakerPolicy, State
 from pointsman.streams.model.client import ModelClient
@@ -146,9 +146,8 @@ async def _serve(
             worker.started.append(service)
             await service.start()
         _announce(worker, ops, place)
-        # What was loaded at the start stays; the collector need not walk it again and again.
-        gc.collect()
-        gc.freeze()
+        worker.started.append(collector := Collector())
+        await collector.start()
         on_ready(worker, ops)
         await _until(worker, root, starting, stop)
     finally:

@@ -96,7 +96,6 @@ def runtime(of: Agent | None = None, *, model: bool = True) -> Runtime:
     if model:
         made.card = SimpleNamespace(version="7", threshold=0.5)  # type: ignore[assignment]
         made.versions = msgspec.structs.replace(made.versions, ml="ml@7")
-        made.versions_raw = msgspec.Raw(msgspec.json.encode(made.versions))
     return made
 
 

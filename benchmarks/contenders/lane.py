@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from pathlib import Path
 
 import psutil
@@ -12,6 +11,7 @@ import uvloop
 from benchmarks.contenders.task import Meter, Task
 from pointsman.models.registry import load_agents
 from pointsman.streams import topics
+from pointsman.streams.collector import Collector
 from pointsman.streams.decisions.lane import decision_lane
 from pointsman.streams.flags import FlagFollower
 from pointsman.streams.metrics import RECORDS
@@ -29,7 +29,7 @@ async def main(task: Task) -> None:
         "group": f"lane-{task.run}",
         "log_level": "error",
     }
-    settings = load(options, {}).settings
+    settings = load(options).settings
     admin = await topics.connect(task.servers)
     partitions = {state.name: state.partitions for state in await topics.states(admin, settings)}
     await admin.close()
@@ -52,8 +52,8 @@ async def main(task: Task) -> None:
     await flags.start()
     await flags.current.wait()
     await lane.start()
-    gc.collect()
-    gc.freeze()
+    collector = Collector()
+    await collector.start()
     model = psutil.Process(process.pid)
     meter, counter = Meter(), RECORDS.labels("decisions")._value  # noqa: SLF001 - the library offers no reading
     while not any(loop.buffered for loop in lane.loops.values()) and not counter.get():
@@ -63,6 +63,7 @@ async def main(task: Task) -> None:
     while counter.get() < task.messages:
         await asyncio.sleep(0.005)
     meter.stop(int(counter.get()), model_cpu_s=sum(model.cpu_times()[:2]) - model_before)
+    await collector.stop()
     await lane.stop()
     await flags.stop()
     await client.stop()

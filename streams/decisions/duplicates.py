@@ -33,13 +33,10 @@ class Answered:
     def __len__(self) -> int:
         return len(self._new) + len(self._old)
 
-    def seen(self, request_id: str, content: str) -> bool | None:
-        """None: the id is new; True: it was answered with this content; False: with another."""
-        key = hash(request_id)
+    def get(self, key: int) -> int | None:
+        """What is kept of the content that an id (hashed, `key`) was answered with; None for an id that is new."""
         known = self._new.get(key)
-        if known is None:
-            known = self._old.get(key)
-        return None if known is None else known == short(content)
+        return self._old.get(key) if known is None else known
 
     def keep(self, answered: dict[int, int], now_s: float) -> None:
         """Ids (hashed, `key`) that have a committed outcome now; ``now_s`` in seconds of any clock."""

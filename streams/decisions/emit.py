@@ -5,33 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, cast
-
-import msgspec
+from typing import Final, NamedTuple
 
 from pointsman.models.decider import Row
 from pointsman.schemas.codec import encode
 from pointsman.schemas.control import Flag
 from pointsman.schemas.errors import InvalidMessage
-from pointsman.schemas.latency import bucket
-from pointsman.schemas.outcome import (
-    Answer,
-    Answers,
-    Escalation,
-    FlagState,
-    Outcome,
-    Place,
-    ShadowAnswer,
-    Timings,
-)
+from pointsman.schemas.outcome import Action, Answer, Arm, Escalation, Place, ShadowAnswer
 from pointsman.schemas.summary import ArmSummary
 from pointsman.streams.decisions.ask import Asked
 from pointsman.streams.decisions.runtime import Runtime
 from pointsman.streams.decisions.trace import carry
 from pointsman.streams.decisions.validate import Accepted, Rejected
+from pointsman.streams.decisions.wire import OutcomeWriter, Waited
 from pointsman.streams.output import Message
-
-_encode = msgspec.json.Encoder().encode
 
 OUTCOME_BYTES_MAX: Final = 850_000
 """Fits a batch with its key and headers. The largest request leaves 50,000 bytes for what an agent says of it."""
@@ -66,128 +53,140 @@ class Decision:
     features_ms: float
 
 
+class _Kind(NamedTuple):
+    """What is counted of a decision: many decisions, few kinds."""
+
+    candidate: bool
+    ml: bool
+    fallback: str | None
+    action: Action
+    agree: bool | None
+    """Whether both arms' answers agree; None where the model's is not known."""
+
+
 def emit(decision: Decision, now: datetime) -> Decided:
     """Outcomes and escalations of a decision, made at ``now`` (UTC)."""
     decided = Decided()
-    for arm in ("candidate", "control"):
-        decided.arms[arm] = ArmSummary(agent=decision.runtime.agent.name, arm=arm)
-    shared = _Shared(decision, now)
-    for i in range(len(decision.requests)):
-        _emit_one(decision, shared, i, decided)
-    decided.arms = {arm: summary for arm, summary in decided.arms.items() if summary.decisions}
+    writer = _writer(decision, now)
+    failure = decision.asked.failure
+    sums = _Sums()
+    for i, accepted in enumerate(decision.requests):
+        candidate, rules, ml = decision.candidates[i], decision.rules[i], decision.asked.answers[i]
+        by_ml = candidate and ml is not None
+        answer = ml if candidate and ml is not None else rules
+        fallback = failure if candidate and ml is None else None
+        served = writer.served(answer, ml=by_ml, candidate=candidate, fallback=fallback)
+        waited = writer.waited(accepted.record.timestamp)
+        value = writer.write(
+            accepted, decision.rows[i], candidate=candidate, rules=rules, ml=ml, served=served, waited=waited
+        )
+        if len(value) > OUTCOME_BYTES_MAX:
+            decided.too_large.append(_too_large(accepted, len(value)))
+            continue
+        headers = carry(accepted.record.headers)
+        request_id = accepted.request.id.encode()
+        decided.outcomes.append((request_id, value, headers))
+        if served.action == "escalate" or writer.approval:
+            escalation = _escalation(decision, accepted, answer, now)
+            decided.escalations.append((request_id, escalation, headers))
+        if ml is None and not candidate:
+            decided.unasked.append(i)
+        agree = None if ml is None else ml.prediction == rules.prediction
+        sums.add((candidate, by_ml, fallback, served.action, agree), answer.confidence, waited)
+    decided.pending = len(decided.outcomes) if writer.approval else 0
+    decided.arms = sums.arms(decision.runtime.agent.name)
     return decided
 
 
-class _Shared:
-    """What is the same for all of a batch, encoded once: `Raw` parts are copied as they are."""
-
-    def __init__(self, decision: Decision, now: datetime) -> None:
-        runtime, flag = decision.runtime, decision.flag
-        state = FlagState(
-            name=runtime.agent.flag,
-            percentage=flag.percentage if flag else 0.0,
-            version=flag.version if flag else 0,
-        )
-        self.now = now
-        self.now_ms = now.timestamp() * 1000
-        self.decided_at = cast(Any, msgspec.Raw(_encode(now)))
-        self.flag = cast(Any, msgspec.Raw(_encode(state)))
-        self.versions = cast(Any, runtime.versions_raw)
-        self.features_ms = round(decision.features_ms / max(1, len(decision.requests)), 4)
-        self.model_ms = None if decision.asked.waited_ms is None else round(decision.asked.waited_ms, 3)
-        self.approval = runtime.agent.policy == "APPROVAL_REQUIRED"
-
-
-def _emit_one(decision: Decision, shared: _Shared, i: int, decided: Decided) -> None:
-    runtime, accepted = decision.runtime, decision.requests[i]
-    record, request = accepted.record, accepted.request
-    candidate, rules, ml = decision.candidates[i], decision.rules[i], decision.asked.answers[i]
-    served = ml if candidate and ml is not None else rules
-    fallback = decision.asked.failure if candidate and ml is None else None
-    action = runtime.action(served.confidence)
-    # Old producers write no time (-1), and a clock may run ahead: neither is a latency of years or below zero.
-    total_ms = max(0.0, round(shared.now_ms - record.timestamp, 3)) if record.timestamp > 0 else 0.0
-    outcome = Outcome(
-        decision_id=request.id,
-        agent=request.agent,
-        unit=request.unit,
-        status="pending_approval" if shared.approval else "final",
-        revision=0 if shared.approval else 1,
-        success=True,
-        source="deterministic" if served is rules else "ml",
-        arm="candidate" if candidate else "control",
-        prediction=served.prediction,
-        confidence=served.confidence,
-        reason=served.reason,
-        action=action,
-        needs_review=action == "escalate",
-        fallback_reason=fallback,
-        answers=Answers(rules=rules, ml=ml),
-        flag=shared.flag,
-        versions=shared.versions,
-        features=runtime.named(decision.rows[i]),
-        input=request.input,
-        requested_at=request.requested_at,
-        decided_at=shared.decided_at,
-        timings=Timings(
-            total_ms=total_ms,
-            features_ms=shared.features_ms,
-            model_ms=shared.model_ms if candidate else None,
-        ),
-        place=Place(topic=record.topic, partition=record.partition, offset=record.offset),
-        content_hash=accepted.content_hash,
+def _writer(decision: Decision, now: datetime) -> OutcomeWriter:
+    waited_ms = decision.asked.waited_ms
+    return OutcomeWriter(
+        decision.runtime,
+        decision.flag,
+        now=now,
+        features_ms=round(decision.features_ms / max(1, len(decision.requests)), 4),
+        model_ms=None if waited_ms is None else round(waited_ms, 3),
     )
-    headers = carry(record.headers)
-    value = _encode(outcome)
-    if len(value) > OUTCOME_BYTES_MAX:
-        expected = f"an outcome of at most {OUTCOME_BYTES_MAX} bytes, not {len(value)}"
-        decided.too_large.append(
-            Rejected(record, InvalidMessage("too_large_outcome", "input", expected), request.id)
-        )
-        return
-    decided.outcomes.append((request.id.encode(), value, headers))
-    if action == "escalate" or shared.approval:
-        decided.escalations.append((request.id.encode(), _escalation(outcome, shared), headers))
-    if ml is None and not candidate:
-        decided.unasked.append(i)
-    decided.pending += shared.approval
-    _sum(decided.arms[outcome.arm], outcome, total_ms)
 
 
-def _escalation(outcome: Outcome, shared: _Shared) -> bytes:
+def _too_large(accepted: Accepted, size: int) -> Rejected:
+    expected = f"an outcome of at most {OUTCOME_BYTES_MAX} bytes, not {size}"
+    error = InvalidMessage("too_large_outcome", "input", expected)
+    return Rejected(accepted.record, error, accepted.request.id)
+
+
+def _escalation(decision: Decision, accepted: Accepted, answer: Answer, now: datetime) -> bytes:
+    agent, request, record = decision.runtime.agent, accepted.request, accepted.record
+    approval = agent.policy == "APPROVAL_REQUIRED"
     return encode(
         Escalation(
-            decision_id=outcome.decision_id,
-            agent=outcome.agent,
-            unit=outcome.unit,
-            status=outcome.status,
-            prediction=outcome.prediction,
-            confidence=outcome.confidence,
-            reason=outcome.reason,
-            why="approval_required" if shared.approval else "low_confidence",
-            escalated_at=shared.now,
-            place=outcome.place,
+            decision_id=request.id,
+            agent=agent.name,
+            unit=request.unit,
+            status="pending_approval" if approval else "final",
+            prediction=answer.prediction,
+            confidence=answer.confidence,
+            reason=answer.reason,
+            why="approval_required" if approval else "low_confidence",
+            escalated_at=now,
+            place=Place(topic=record.topic, partition=record.partition, offset=record.offset),
         )
     )
 
 
-def _sum(arm: ArmSummary, outcome: Outcome, total_ms: float) -> None:
-    arm.decisions += 1
-    arm.confidence_sum += outcome.confidence
-    arm.latency_sum_ms += total_ms
-    at = bucket(total_ms)
-    arm.latency[at] = arm.latency.get(at, 0) + 1
-    if outcome.source == "ml":
-        arm.by_ml += 1
-    if outcome.fallback_reason:
-        arm.fallbacks[outcome.fallback_reason] = arm.fallbacks.get(outcome.fallback_reason, 0) + 1
-    if outcome.action == "validate":
-        arm.validations += 1
-    elif outcome.action == "escalate":
-        arm.escalations += 1
-    if outcome.answers.ml is not None:
-        arm.both_answered += 1
-        arm.agreements += outcome.answers.ml.prediction == outcome.answers.rules.prediction
+class _Sums:
+    """Counts by kind while a batch is written, sums by arm at its end: cheaper than sums a decision."""
+
+    def __init__(self) -> None:
+        self._confidences: dict[tuple[bool, bool, str | None, Action, bool | None], list[float]] = {}
+        self._waited: dict[tuple[bool, Waited], int] = {}
+
+    def add(
+        self, kind: tuple[bool, bool, str | None, Action, bool | None], confidence: float, waited: Waited
+    ) -> None:
+        """Count a decision; ``kind`` as in `_Kind`, but plain, because making it is most of the cost."""
+        known = self._confidences.get(kind)
+        if known is None:
+            known = self._confidences[kind] = []
+        known.append(confidence)
+        at = (kind[0], waited)
+        self._waited[at] = self._waited.get(at, 0) + 1
+
+    def arms(self, agent: str) -> dict[str, ArmSummary]:
+        """The sums by arm, without an arm that decided nothing."""
+        arms: dict[str, ArmSummary] = {}
+        for plain, confidences in self._confidences.items():
+            kind = _Kind(*plain)
+            _count(_arm(arms, agent, candidate=kind.candidate), kind, confidences)
+        for (candidate, waited), count in self._waited.items():
+            arm = _arm(arms, agent, candidate=candidate)
+            arm.latency_sum_ms += waited.ms * count
+            arm.latency[waited.bucket] = arm.latency.get(waited.bucket, 0) + count
+        return arms
+
+
+def _arm(arms: dict[str, ArmSummary], agent: str, *, candidate: bool) -> ArmSummary:
+    name: Arm = "candidate" if candidate else "control"
+    if name not in arms:
+        arms[name] = ArmSummary(agent=agent, arm=name)
+    return arms[name]
+
+
+def _count(arm: ArmSummary, kind: _Kind, confidences: list[float]) -> None:
+    count = len(confidences)
+    arm.decisions += count
+    arm.confidence_sum += sum(confidences)
+    if kind.ml:
+        arm.by_ml += count
+    if kind.fallback:
+        arm.fallbacks[kind.fallback] = arm.fallbacks.get(kind.fallback, 0) + count
+    if kind.action == "validate":
+        arm.validations += count
+    elif kind.action == "escalate":
+        arm.escalations += count
+    if kind.agree is not None:
+        arm.both_answered += count
+        arm.agreements += count if kind.agree else 0
 
 
 def shadows(

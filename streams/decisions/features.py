@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pointsman.models.agent import Agent
 from pointsman.models.decider import Row
@@ -18,6 +18,9 @@ from pointsman.streams.decisions.validate import Accepted, Rejected
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+_PLAIN: Final = (float, int)
+"""What JSON has; NumPy's numbers have sums of their own types."""
 
 
 @dataclass(slots=True)
@@ -93,7 +96,7 @@ def _checked_rows(rows: list[Row], count: int, width: int) -> list[Row]:
         raise ValueError(msg)
     for i, row in enumerate(rows):
         # One sum says for a whole row that all are numbers, finite, and of a type that has an encoding.
-        if len(row) != width or type(total := sum(row)) is not float or not isfinite(total):
+        if len(row) != width or type(total := sum(row)) not in _PLAIN or not isfinite(total):
             rows[i] = _plain(row, width)
     return rows
 

@@ -65,23 +65,19 @@ def decision_lane(
         (requests,) = owned
         work = DecisionWork(requests, around, lambda: lane.wake(number))
 
-        def committer() -> Committer:
-            deadline_ms = settings.transaction_deadline_ms
-            if not transactional:
-                return AtLeastOnce(
-                    servers=servers, partitions=owned, deadline_ms=deadline_ms, consumer=lane.consumer
-                )
-            return Transactional(
-                servers=servers,
-                group=lane.group,
-                # One id for each partition number: whoever takes it over fences the one before.
-                transactional_id=f"{lane.group}-{names.requests}-{number}",
-                partitions=owned,
-                deadline_ms=deadline_ms,
-                admin=lambda: lane.admin,
+        if not transactional:
+            return work, lambda: AtLeastOnce(
+                servers=servers, partitions=owned, settings=settings, consumer=lane.consumer
             )
-
-        return work, committer
+        return work, lambda: Transactional(
+            servers=servers,
+            group=lane.group,
+            # One id for each partition number: whoever takes it over fences the one before.
+            transactional_id=f"{lane.group}-{names.requests}-{number}",
+            partitions=owned,
+            settings=settings,
+            admin=lambda: lane.admin,
+        )
 
     lane = Lane(
         name="decisions",

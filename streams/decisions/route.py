@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from pointsman.models.split import even, sticky
+from pointsman.models.split import evenly, sticky
 from pointsman.schemas.control import Flag
 from pointsman.streams.decisions.validate import Accepted
 
@@ -19,11 +19,12 @@ def route(
     if flag is None:
         return [False] * len(requests), counter
     version, count = counter if counter and counter[0] == flag.version else (flag.version, 0)
+    split = evenly(flag.seed, partition, count, flag.percentage)
     candidates = []
     for each in requests:
         unit = each.request.unit
         if unit is None:
-            candidates.append(even(flag.seed, partition, count, flag.percentage))
+            candidates.append(next(split))
             count += 1
         else:
             candidates.append(sticky(flag.seed, unit, flag.percentage))

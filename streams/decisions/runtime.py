@@ -31,7 +31,6 @@ class Runtime:
             rules=decider_id(agent.rules),
             ml=f"ml@{self.card.version}" if self.card else None,
         )
-        self.versions_raw = msgspec.Raw(msgspec.json.encode(self.versions))
         self._named: Callable[..., Any] = msgspec.defstruct(
             "Features", [(name, float) for name in agent.feature_names], gc=False
         )

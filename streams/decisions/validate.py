@@ -27,8 +27,7 @@ RECEIVED_HEADERS_BYTES_MAX: Final = 16_384
 """Headers go into the letter as received up to this; then none do, for the same reason."""
 
 
-@dataclass(slots=True)
-class Accepted:
+class Accepted(msgspec.Struct, gc=False):
     """A valid request on its way."""
 
     record: Record
@@ -93,24 +92,25 @@ class Validator:
     def _sort(self, record: Record, request: DecisionRequest, answered: Answered, checked: Checked) -> None:
         decoder = self._inputs.get(request.agent)
         if decoder is None:
-            known = ", ".join(sorted(self._inputs))
-            raise InvalidMessage("unknown_agent", "agent", f"one of {known}, not {request.agent}")
+            names = ", ".join(sorted(self._inputs))
+            raise InvalidMessage("unknown_agent", "agent", f"one of {names}, not {request.agent}")
         wanted = request.unit or request.id
         if record.key != wanted.encode():
             what = "unit" if request.unit else "id"
             raise InvalidMessage("bad_key", "key", f"the request's {what} in UTF-8")
         content = content_hash(record.value or b"")
-        seen = answered.seen(request.id, content)
-        if seen is None and (known_here := checked.answered.get(key(request.id))) is not None:
-            seen = known_here == short(content)
-        if seen:
+        mine, its = key(request.id), short(content)
+        known = answered.get(mine)
+        if known is None:
+            known = checked.answered.get(mine)
+        if known is not None:
+            if known != its:
+                raise InvalidMessage("id_reused", "id", "an id that was not used before with other content")
             checked.duplicates[request.agent] = checked.duplicates.get(request.agent, 0) + 1
             return
-        if seen is False:
-            raise InvalidMessage("id_reused", "id", "an id that was not used before with other content")
         accepted = Accepted(record, request, decoder.decode(request.input), content)
         checked.accepted.setdefault(request.agent, []).append(accepted)
-        checked.answered[key(request.id)] = short(content)
+        checked.answered[mine] = its
 
 
 def letter(rejected: Rejected, bytes_max: int) -> Message:

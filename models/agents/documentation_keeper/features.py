@@ -1,20 +1,20 @@
 """A code change to 29 numbers. Pure; the same code serves training, decisions and explanations.
 
 Documentation is left out first (files by path, words of the subject by mask), so that no number can
-know what is to be predicted. Counts and lines are in natural logarithms of one more.
+know what is to be predicted. Counts and lines are plain: people read them in outcomes, and trees split them as well
+as their logarithms.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import log1p
 from typing import Final
 
 from pointsman.models.agents.documentation_keeper import paths, subject
 from pointsman.models.agents.documentation_keeper.request import ChangedFile, CodeChange
 from pointsman.models.decider import Row
 
-VERSION: Final = "1"
+VERSION: Final = "2"
 """Raise it whenever a number may come out otherwise: models belong to one version."""
 
 NAMES: Final = (
@@ -50,12 +50,12 @@ NAMES: Final = (
 )
 
 
-_FLAGS = [tuple(float(bits >> place & 1) for place in range(7)) for bits in range(128)]
+_FLAGS = [tuple(bits >> place & 1 for place in range(7)) for bits in range(128)]
 """The signals of a subject as numbers, for every combination."""
 
 
 def features(inputs: Sequence[CodeChange]) -> list[Row]:
-    """One row of floats an input, in the order of `NAMES`; every number is finite."""
+    """One row of numbers an input, in the order of `NAMES`; every one is finite."""
     return [_row(change) for change in inputs]
 
 
@@ -65,7 +65,7 @@ def _row(change: CodeChange) -> Row:
 
 def _of_message(change: CodeChange) -> Row:
     bits, words = subject.signals(change.subject)
-    return (log1p(words), *_FLAGS[bits], log1p(change.body_lines))
+    return (words, *_FLAGS[bits], change.body_lines)
 
 
 def _of_files(files: Sequence[ChangedFile]) -> Row:  # noqa: PLR0912
@@ -121,24 +121,24 @@ def _of_files(files: Sequence[ChangedFile]) -> Row:  # noqa: PLR0912
             other += 1
     lines = added + removed
     return (
-        log1p(source),
-        log1p(test),
-        log1p(config),
-        log1p(example),
-        log1p(other),
-        log1p(added),
-        log1p(removed),
+        source,
+        test,
+        config,
+        example,
+        other,
+        added,
+        removed,
         (added - removed) / (lines + 1),
         largest / lines if lines else 1.0,
-        log1p(test_added),
-        log1p(new),
-        log1p(deleted),
-        log1p(renamed),
-        log1p(public),
-        log1p(public_added),
-        log1p(public_new),
-        log1p(interface),
-        log1p(interface_added),
-        log1p(len(directories)),
-        float(depth) if source else 0.0,
+        test_added,
+        new,
+        deleted,
+        renamed,
+        public,
+        public_added,
+        public_new,
+        interface,
+        interface_added,
+        len(directories),
+        depth if source else 0,
     )

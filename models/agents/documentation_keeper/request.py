@@ -34,7 +34,7 @@ class ChangedFile(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     """Then no lines are counted."""
 
 
-class CodeChange(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class CodeChange(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A change that may need documentation.
 
     Documentation files may be listed: they are left out before anything is computed, since whether

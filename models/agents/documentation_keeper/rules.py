@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import exp, log1p
+from math import exp
 from typing import Final, NamedTuple
 
 from pointsman.models.agents.documentation_keeper.features import NAMES
@@ -26,18 +26,18 @@ class Condition(NamedTuple):
 
 
 CONDITIONS: Final = (
-    Condition("public_new", log1p(0.5), 1, "public files added"),
-    Condition("source_added", log1p(19.5), 1, "20 or more lines of source added"),
-    Condition("directories", log1p(2.5), 1, "3 or more directories"),
-    Condition("example_files", log1p(0.5), 3, "sample programs changed"),
-    Condition("config_files", log1p(0.5), 3, "configuration or packaging changed"),
-    Condition("test_added", log1p(49.5), 2, "50 or more lines of tests added"),
+    Condition("public_new", 0.5, 1, "public files added"),
+    Condition("source_added", 19.5, 1, "20 or more lines of source added"),
+    Condition("directories", 2.5, 1, "3 or more directories"),
+    Condition("example_files", 0.5, 3, "sample programs changed"),
+    Condition("config_files", 0.5, 3, "configuration or packaging changed"),
+    Condition("test_added", 49.5, 2, "50 or more lines of tests added"),
     Condition("subject_feature", 0.5, 2, "subject speaks of something new"),
     Condition("subject_setting", 0.5, 2, "subject speaks of a setting"),
     Condition("subject_change", 0.5, 1, "subject speaks of a rename, removal or replacement"),
     Condition("subject_fix", 0.5, -2, "subject speaks of a fix"),
     Condition("subject_upkeep", 0.5, -1, "subject speaks of upkeep"),
-    Condition("public_files", log1p(0.5), -3, "no public source", below=True),
+    Condition("public_files", 0.5, -3, "no public source", below=True),
     Condition("depth", 3.5, -2, "source lies deep in the tree"),
 )
 """Points are fifths of a log odd, from a logistic regression over the older 70 % of the training histories with

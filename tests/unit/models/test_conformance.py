@@ -129,10 +129,13 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "nan": (
         with_features(lambda inputs: [(float("nan"), 0.0) for _ in inputs]),
-        "is nan, expected a finite float",
+        "is nan, expected a finite int or float",
     ),
     "infinite": (with_features(lambda inputs: [(float("inf"), 0.0) for _ in inputs]), "is inf, expected"),
-    "integers": (with_features(lambda inputs: [(1, 0.0) for _ in inputs]), "is 1, expected a finite float"),
+    "booleans": (
+        with_features(lambda inputs: [(True, 0.0) for _ in inputs]),
+        "is True, expected a finite int or float",
+    ),
     "too few": (with_features(lambda inputs: [(1.0,) for _ in inputs]), "expected a tuple of 2 numbers"),
     "missing rows": (
         with_features(lambda inputs: features(inputs)[1:]),
@@ -187,9 +190,9 @@ def test_a_broken_rule_is_named(case: str) -> None:
 
 def test_a_model_of_other_features_is_named() -> None:
     names = (*KEEPER.feature_names[:-1], "other")
-    found = check(dataclasses.replace(KEEPER, feature_names=names, feature_version="2"))
+    found = check(dataclasses.replace(KEEPER, feature_names=names, feature_version="other"))
     assert "model: was trained on other feature_names" in found
-    assert "model: was trained on feature_version '1'" in found
+    assert "model: was trained on feature_version '2'" in found
 
 
 def test_an_input_that_does_not_survive_json_is_named() -> None:

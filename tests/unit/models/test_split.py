@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import mmh3
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pointsman.models import split
-from pointsman.models.split import BUCKETS, bucket, even, sticky
+from pointsman.models.split import BUCKETS, bucket, even, evenly, sticky
 
 seeds = st.text(st.characters(codec="utf-8"), min_size=1, max_size=64)
 units = st.text(st.characters(codec="utf-8"), min_size=1, max_size=200)
@@ -108,3 +110,11 @@ def test_partitions_that_take_turns_split_evenly_together(partitions: int, perce
 def test_partitions_do_not_run_in_step() -> None:
     patterns = {tuple(even("seed", p, n, 20) for n in range(200)) for p in range(64)}
     assert len(patterns) == 64
+
+
+@given(st.text(max_size=20), st.integers(0, 10_000), st.integers(0, 2**53), percentages)
+def test_a_batch_is_split_as_its_requests_one_by_one(
+    seed: str, partition: int, start: int, share: float
+) -> None:
+    batch = list(islice(evenly(seed, partition, start, share), 50))
+    assert batch == [even(seed, partition, start + n, share) for n in range(50)]

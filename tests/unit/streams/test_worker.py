@@ -7,11 +7,13 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from mode import Service
 
 from pointsman.streams import metrics, worker
+from pointsman.streams.collector import Collector
 from pointsman.streams.settings import Settings
 from pointsman.streams.worker import Place, Worker, _either, _serve
 
@@ -79,7 +81,8 @@ class Crew:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look at the parts often; leave the collector of the tests' process as it is."""
     monkeypatch.setattr(worker, "WATCH_S", 0.001)
-    monkeypatch.setattr(worker, "gc", SimpleNamespace(collect=lambda: 0, freeze=lambda: None))
+    monkeypatch.setattr(Collector, "on_start", AsyncMock())
+    monkeypatch.setattr(Collector, "on_stop", AsyncMock())
 
 
 async def until(condition: Callable[[], object]) -> None:

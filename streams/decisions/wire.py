@@ -1,0 +1,168 @@
+"""`OutcomeWriter`: outcomes as bytes, from parts that are encoded once a batch or once an answer.
+
+A batch shares agent, flag, versions and clock, and most of its rules' answers; what differs from request to
+request is a fifth of the bytes. The contract stays `Outcome`: what is written here equals its encoding byte for
+byte, which a test holds true for any content.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final, NamedTuple
+
+import msgspec
+
+from pointsman.models.decider import Row
+from pointsman.schemas.control import Flag
+from pointsman.schemas.latency import bucket
+from pointsman.schemas.outcome import Action, Answer, FlagState
+from pointsman.streams.decisions.runtime import Runtime
+from pointsman.streams.decisions.validate import Accepted
+
+_encode = msgspec.json.Encoder().encode
+
+_NULL: Final = b"null"
+
+
+class Served(NamedTuple):
+    """The part of an outcome that says what was served; the same for all requests with the same answer."""
+
+    part: bytes
+    action: Action
+
+
+class Waited(NamedTuple):
+    """How long a request waited; the same for all of a batch with the same record time."""
+
+    ms: float
+    bucket: int
+    part: bytes
+
+
+class OutcomeWriter:
+    """Writes the outcomes of one agent's part of a batch. Answers given to it must outlive it."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        flag: Flag | None,
+        *,
+        now: datetime,
+        features_ms: float,
+        model_ms: float | None,
+    ) -> None:
+        self.approval = runtime.agent.policy == "APPROVAL_REQUIRED"
+        self._runtime = runtime
+        self._now_ms = now.timestamp() * 1000
+        state = FlagState(
+            name=runtime.agent.flag,
+            percentage=flag.percentage if flag else 0.0,
+            version=flag.version if flag else 0,
+        )
+        self._agent = b',"agent":' + _encode(runtime.agent.name) + b',"unit":'
+        status = "pending_approval" if self.approval else "final"
+        self._status = b',"status":"%s","revision":%d,"success":true,"source":' % (
+            status.encode(),
+            not self.approval,
+        )
+        self._versions = b',"flag":%b,"versions":%b,"features":' % (_encode(state), _encode(runtime.versions))
+        self._decided_at = b',"decided_at":%b,"timings":{"total_ms":' % _encode(now)
+        features = b',"features_ms":' + _encode(features_ms)
+        model = b',"model_ms":' + _encode(model_ms) if model_ms is not None else b""
+        # By arm: a request of the control waited for no model.
+        self._timings = (features + b'},"place":', features + model + b'},"place":')
+        self._answers: dict[int, bytes] = {}
+        self._served: dict[tuple[int, bool, bool, str | None], Served] = {}
+        self._waited: dict[int, Waited] = {}
+        self._places: dict[tuple[str, int], bytes] = {}
+
+    def served(self, answer: Answer, *, ml: bool, candidate: bool, fallback: str | None) -> Served:
+        """What an outcome says of the answer that it serves."""
+        # An answer is known by its identity: they are frozen, and equal ones are mostly one object.
+        known = self._served.get((id(answer), ml, candidate, fallback))
+        if known is None:
+            known = self._serve(answer, ml=ml, candidate=candidate, fallback=fallback)
+            self._served[id(answer), ml, candidate, fallback] = known
+        return known
+
+    def waited(self, timestamp: int) -> Waited:
+        """From a record's time (milliseconds) until now."""
+        known = self._waited.get(timestamp)
+        if known is None:
+            # Old producers write no time (-1), and a clock may run ahead: neither is a latency of years or below 0.
+            ms = max(0.0, round(self._now_ms - timestamp, 3)) if timestamp > 0 else 0.0
+            known = self._waited[timestamp] = Waited(ms, bucket(ms), _encode(ms))
+        return known
+
+    def write(
+        self,
+        accepted: Accepted,
+        row: Row,
+        *,
+        candidate: bool,
+        rules: Answer,
+        ml: Answer | None,
+        served: Served,
+        waited: Waited,
+    ) -> bytes:
+        """The JSON of an `Outcome`."""
+        request, record = accepted.request, accepted.record
+        unit, at = request.unit, request.requested_at
+        return b"".join(
+            (
+                b'{"decision_id":',
+                _encode(request.id),
+                self._agent,
+                _NULL if unit is None else _encode(unit),
+                served.part,
+                b',"answers":{"rules":',
+                self._answer(rules),
+                b',"ml":' if ml is not None else b"",
+                self._answer(ml) if ml is not None else b"",
+                b"}",
+                self._versions,
+                _encode(self._runtime.named(row)),
+                b',"input":',
+                request.input,
+                b',"requested_at":',
+                _NULL if at is None else _encode(at),
+                self._decided_at,
+                waited.part,
+                self._timings[candidate],
+                self._place(record.topic, record.partition),
+                b'%d},"content_hash":"%b","schema_version":1}'
+                % (record.offset, accepted.content_hash.encode()),
+            )
+        )
+
+    def _answer(self, answer: Answer) -> bytes:
+        known = self._answers.get(id(answer))
+        if known is None:
+            known = self._answers[id(answer)] = _encode(answer)
+        return known
+
+    def _place(self, topic: str, partition: int) -> bytes:
+        known = self._places.get((topic, partition))
+        if known is None:
+            known = b'{"topic":%b,"partition":%d,"offset":' % (_encode(topic), partition)
+            self._places[topic, partition] = known
+        return known
+
+    def _serve(self, answer: Answer, *, ml: bool, candidate: bool, fallback: str | None) -> Served:
+        action = self._runtime.action(answer.confidence)
+        part = b"".join(
+            (
+                self._status,
+                b'"ml","arm":' if ml else b'"deterministic","arm":',
+                b'"candidate","prediction":' if candidate else b'"control","prediction":',
+                _encode(answer.prediction),
+                b',"confidence":',
+                _encode(answer.confidence),
+                b',"reason":',
+                _encode(answer.reason),
+                b',"action":"%b","needs_review":%b,"fallback_reason":'
+                % (action.encode(), b"true" if action == "escalate" else b"false"),
+                _NULL if fallback is None else _encode(fallback),
+            )
+        )
+        return Served(part, action)
