@@ -45,6 +45,17 @@ async def test_a_producer_may_compress_as_it_likes(pipeline: Pipeline, compressi
     assert account([f"r-{n}" for n in range(200)], [each.key().decode() for each in outcomes]).clean
 
 
+@pytest.mark.parametrize("compression", ["gzip", "snappy", "lz4", "zstd"])
+async def test_outcomes_can_be_compressed(pipeline: Pipeline, compression: str) -> None:
+    await pipeline.prepare()
+    pipeline.worker(compression=compression).wait_ready()
+    pipeline.send(request(number) for number in range(100))
+
+    outcomes = pipeline.read(pipeline.names.outcomes, lambda found: len(found) >= 100)
+
+    assert account([f"r-{n}" for n in range(100)], [each.key().decode() for each in outcomes]).clean
+
+
 BAD = {
     "not JSON": (b"k", b"{", "not_json", "value"),
     "wrong type": request("wrong", input={"repository": 3, "subject": "s", "files": []})
