@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, cast
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from pointsman.models.decider import Row
 from pointsman.schemas.codec import encode
@@ -19,11 +20,13 @@ from pointsman.schemas.outcome import (
     Answers,
     Escalation,
     FlagState,
+    History,
     Outcome,
     Place,
     ShadowAnswer,
     Timings,
 )
+from pointsman.schemas.retry import Assigned
 from pointsman.schemas.summary import ArmSummary
 from pointsman.streams.decisions.ask import Asked
 from pointsman.streams.decisions.runtime import Runtime
@@ -62,8 +65,10 @@ class Decision:
     candidates: list[bool]
     rules: list[Answer]
     asked: Asked
-    flag: Flag | None
+    flag: Flag | Assigned | None
     features_ms: float
+    histories: list[History | UnsetType] | None = None
+    """None where no request was tried or sent before."""
 
 
 def emit(decision: Decision, now: datetime) -> Decided:
@@ -136,6 +141,7 @@ def _emit_one(decision: Decision, shared: _Shared, i: int, decided: Decided) -> 
         ),
         place=Place(topic=record.topic, partition=record.partition, offset=record.offset),
         content_hash=accepted.content_hash,
+        history=decision.histories[i] if decision.histories else UNSET,
     )
     headers = carry(record.headers)
     value = _encode(outcome)
