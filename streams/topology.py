@@ -54,7 +54,7 @@ def build(
     partitions: dict[str, int],
 ) -> Topology:
     """Build a worker's parts. ``partitions``: topic to number of partitions; ``cluster``: Kafka's id."""
-    names = Names(settings.topic_prefix)
+    names = Names.of(settings)
     shared: dict[str, Any] = {
         "settings": settings,
         "servers": servers,

@@ -79,7 +79,7 @@ async def _writer(settings: Settings) -> FlagWriter:
 
     return FlagWriter(
         reach.kafka(settings),
-        Names(settings.topic_prefix).flags,
+        Names.of(settings).flags,
         group=settings.group,
         transactional=not reach.is_embedded(settings),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from aiokafka import TopicPartition
 
@@ -62,30 +63,32 @@ def decision_lane(
     def factory(
         lane: Lane, number: int, owned: tuple[TopicPartition, ...]
     ) -> tuple[Work, Callable[[], Committer]]:
-        (requests,) = owned
+        requests = next(tp for tp in owned if tp.topic == names.requests)
         work = DecisionWork(requests, around, lambda: lane.wake(number))
+        given: dict[str, Any] = {
+            "servers": servers,
+            "partitions": owned,
+            "deadline_ms": settings.transaction_deadline_ms,
+        }
 
         def committer() -> Committer:
-            deadline_ms = settings.transaction_deadline_ms
             if not transactional:
-                return AtLeastOnce(
-                    servers=servers, partitions=owned, deadline_ms=deadline_ms, consumer=lane.consumer
-                )
-            return Transactional(
-                servers=servers,
-                group=lane.group,
-                # One id for each partition number: whoever takes it over fences the one before.
-                transactional_id=f"{lane.group}-{names.requests}-{number}",
-                partitions=owned,
-                deadline_ms=deadline_ms,
-                admin=lambda: lane.admin,
-            )
+                return AtLeastOnce(consumer=lane.consumer, **given)
+            # One id for each partition number: whoever takes it over fences the one before.
+            id_ = f"{lane.group}-{names.requests}-{number}"
+            return Transactional(group=lane.group, transactional_id=id_, admin=lambda: lane.admin, **given)
 
         return work, committer
 
+    delays_s = {
+        topic: each / 1000 for topic, each in zip(names.retries, settings.retry_delays_ms, strict=True)
+    }
     lane = Lane(
         name="decisions",
-        topics=[names.requests],
+        # One loop and one producer read the requests of a partition and what waits of them: so the memory of
+        # answered ids, the split and the ledger know both.
+        topics=[names.requests, *delays_s],
+        delays_s=delays_s,
         group=settings.group,
         servers=servers,
         settings=settings,

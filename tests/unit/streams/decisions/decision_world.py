@@ -179,7 +179,9 @@ class World:
         self.flags = Flags()
         self.scorer = scorer
         self.deadline_s = deadline_s
-        self.settings = Settings(**{"summary_interval_ms": 1, "batch_records_max": 5, **settings})
+        self.settings = Settings(
+            **{"summary_interval_ms": 1, "batch_records_max": 5, "retry_reasons": (), **settings}
+        )
         self.agents = {each.name: each for each in agents}
         self.runtimes = {name: runtime(each, model=model) for name, each in self.agents.items()}
         self.observed: list[int] = []
