@@ -37,9 +37,7 @@ RETRIES = Counter(
     ["reason", "attempt"],
 )
 RETRIED = Counter("pointsman_retried", "Requests that came out of the delay topics, by their end.", ["end"])
-REDRIVEN = Counter(
-    "pointsman_redriven", "Requests answered that were sent again from the dead letters.", ["agent"]
-)
+REDRIVEN = Counter("pointsman_redriven", "Requests that came again from the dead letters.")
 DUPLICATES = Counter("pointsman_duplicates", "Requests repeated with the same content.", ["agent"])
 SHADOWS = Counter("pointsman_shadow_answers", "Model answers that were not served.", ["agent"])
 SHADOWS_MISSED = Counter("pointsman_shadow_missed", "Shadow answers that never came.", ["agent", "reason"])

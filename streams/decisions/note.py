@@ -25,6 +25,8 @@ def note(part: Part) -> None:
     if part.again:
         extra = {"topic": part.tp.topic, "partition": part.tp.partition, "requests": len(part.again)}
         logger.info("to be tried again", extra=extra)
+    if part.came and not part.waited:
+        metrics.REDRIVEN.inc(len(part.came))
     if part.waited:
         _waited(part)
 
