@@ -1,6 +1,7 @@
 """READ FIRST: what runs in a worker, in the order of a decision's way. No logic here.
 
 decision-requests ─> [decisions] ─> decision-outcomes, -shadows, -escalations, -dead-letters, -summaries
+          decision-retries-5s, -15s, -30s ─┘ └─> decision-retries-…: what is tried again
 decision-outcomes, -shadows, -feedback, -dead-letters, -summaries ─> [sink] ─> ml_learning.*
 decision-summaries ─> [live] ─> windowed tables ─> /live, `pointsman status`
 control-flags ─> [flags] ─> the split of every decision lane

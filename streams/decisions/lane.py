@@ -65,18 +65,9 @@ def decision_lane(
     ) -> tuple[Work, Callable[[], Committer]]:
         requests = next(tp for tp in owned if tp.topic == names.requests)
         work = DecisionWork(requests, around, lambda: lane.wake(number))
-        given: dict[str, Any] = {
-            "servers": servers,
-            "partitions": owned,
-            "deadline_ms": settings.transaction_deadline_ms,
-        }
 
         def committer() -> Committer:
-            if not transactional:
-                return AtLeastOnce(consumer=lane.consumer, **given)
-            # One id for each partition number: whoever takes it over fences the one before.
-            id_ = f"{lane.group}-{names.requests}-{number}"
-            return Transactional(group=lane.group, transactional_id=id_, admin=lambda: lane.admin, **given)
+            return _committer(lane, owned, number, transactional=transactional)
 
         return work, committer
 
@@ -96,3 +87,18 @@ def decision_lane(
         static=embedded,
     )
     return lane
+
+
+def _committer(
+    lane: Lane, owned: tuple[TopicPartition, ...], number: int, *, transactional: bool
+) -> Committer:
+    given: dict[str, Any] = {
+        "servers": lane.servers,
+        "partitions": owned,
+        "deadline_ms": lane.settings.transaction_deadline_ms,
+    }
+    if not transactional:
+        return AtLeastOnce(consumer=lane.consumer, **given)
+    # One id for each partition number: whoever takes it over fences the one before.
+    id_ = f"{lane.group}-{lane.topics[0]}-{number}"
+    return Transactional(group=lane.group, transactional_id=id_, admin=lambda: lane.admin, **given)
