@@ -11,6 +11,9 @@ import pytest
 
 from pointsman.schemas.codec import Decoder
 from pointsman.schemas.outcome import Outcome
+from pointsman.streams.errors import Fenced
+from pointsman.streams.letters import Wanted
+from pointsman.streams.redrive import Redriver
 from tests.support.commands import Ran, pointsman
 from tests.support.flaky import Flaky
 from tests.support.pipeline import Pipeline, account, request
@@ -164,3 +167,33 @@ async def test_the_same_request_sent_anew_and_redriven_has_one_outcome(
     pipeline.send([ask(number) for number in range(3, 30)])
     found = await outcomes(pipeline, 29)
     assert account([f"r-{n}" for n in range(1, 30)], [each.decision_id for each in found]).clean
+
+
+async def test_of_two_runs_at_once_the_later_fences_the_earlier_and_each_letter_is_sent_once(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await pipeline.prepare()
+    worker = pipeline.worker(retry_reasons="").wait_ready()
+    pipeline.send([(b"k", b"{"), (b"k", b"["), (b"k", b"nonsense")])
+    await letters(pipeline, 3)
+    assert worker.stop() == 0
+    group = pipeline.settings.group
+    slow, quick = (
+        Redriver(pipeline.bootstrap, pipeline.names, group=group, by=who) for who in ("slow", "quick")
+    )
+    plan = slow._plan
+    limits = {"most": 10, "times_max": 3}
+
+    async def overtaken(*args: Any) -> Any:
+        results = await plan(*args)
+        assert {each.end for each in await quick.run(Wanted(), **limits)} == {"sent"}
+        return results
+
+    monkeypatch.setattr(slow, "_plan", overtaken)
+    with pytest.raises(Fenced, match="another redrive"):
+        await slow.run(Wanted(), **limits)
+
+    requests = await asyncio.to_thread(pipeline.read, pipeline.names.requests, lambda found: len(found) >= 6)
+    assert len(requests) == 6
+    notes = await asyncio.to_thread(pipeline.read, pipeline.names.redrives, lambda found: len(found) >= 3)
+    assert [b'"redriven_by":"quick"' in each.value() for each in notes] == [True] * 3

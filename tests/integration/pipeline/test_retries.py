@@ -100,18 +100,18 @@ async def test_what_never_succeeds_is_a_dead_letter_after_all_attempts(
     )
 
 
-async def test_a_killed_worker_leaves_what_waits_to_its_successor(pipeline: Pipeline, flaky: Flaky) -> None:
+async def test_killed_workers_leave_what_waits_to_the_others(pipeline: Pipeline, flaky: Flaky) -> None:
     pipeline.options["retry_delays_ms"] = "500,1000,1500,2000,3000,5000,5000,5000"
     await pipeline.prepare()
     pipeline.worker("sink").wait_ready()
     ids = [f"r-{number}" for number in range(300)]
     pipeline.send(ask(number) for number in range(300))
+    workers = [pipeline.worker().wait_ready(), pipeline.worker().wait_ready()]
     for retry in range(3):
-        worker = pipeline.worker().wait_ready()
         await asyncio.to_thread(pipeline.read, pipeline.names.retries[retry], lambda found: len(found) >= 20)
-        worker.kill()
+        workers.pop(0).kill()
+        workers.append(pipeline.worker().wait_ready())
     flaky.open()
-    pipeline.worker().wait_ready()
     found = await asyncio.to_thread(outcomes, pipeline, 300)
     assert account(ids, [each.decision_id for each in found]).clean
     await asyncio.to_thread(pipeline.wait_rows, "SELECT count(*) FROM ml_learning.agent_decisions", 300)
