@@ -11,7 +11,6 @@ CREATE TABLE ml_learning.decision_histories (
     attempts integer NOT NULL,
     first_reason text,
     first_field text,
-    first_expected text,
     taken_topic_id integer,
     taken_offset bigint,
     redriven integer NOT NULL,
@@ -23,6 +22,8 @@ CREATE TABLE ml_learning.decision_histories (
 );
 COMMENT ON TABLE ml_learning.decision_histories IS
     'Outcomes whose request was tried again (attempts > 1) or sent again from the dead letters (redriven > 0).';
+COMMENT ON COLUMN ml_learning.decision_histories.first_reason IS
+    'Why the first attempt failed; the error''s text may quote the input and stays in Kafka.';
 COMMENT ON COLUMN ml_learning.decision_histories.taken_offset IS
     'Place in the delay topic that the last attempt was taken from, in the partition of the request; NULL: none.';
 COMMENT ON COLUMN ml_learning.decision_histories.first_offset IS

@@ -149,7 +149,7 @@ ON CONFLICT DO NOTHING
 -- name: add_history
 INSERT INTO ml_learning.decision_histories (
     topic_id, partition, request_offset, revision, content_hash, decision_id, attempts,
-    first_reason, first_field, first_expected, taken_topic_id, taken_offset,
+    first_reason, first_field, taken_topic_id, taken_offset,
     redriven, first_topic_id, first_partition, first_offset
-) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 ON CONFLICT DO NOTHING

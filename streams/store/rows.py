@@ -222,7 +222,7 @@ def history_row(outcome: Outcome, topic_ids: Mapping[str, int]) -> tuple[object,
     cause, taken, first = history.first_error, history.taken_from, history.first_place
     return (
         *guard(outcome, topic_ids[outcome.place.topic]), f.clean(outcome.decision_id), history.attempts,
-        *((f.clean(cause.reason), f.clean(cause.field), f.clean(cause.expected)) if cause else (None,) * 3),
+        *((f.clean(cause.reason), f.clean(cause.field)) if cause else (None,) * 2),
         *((topic_ids[taken.topic], taken.offset) if taken else (None,) * 2),
         history.redriven,
         *((topic_ids[first.topic], first.partition, first.offset) if first else (None,) * 3),
