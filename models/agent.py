@@ -16,6 +16,13 @@ import msgspec
 from pointsman.models.decider import Decider, Row
 
 
+class TryLater(Exception):
+    """An agent's features or rules raise it where waiting can mend what is wrong: the request is tried again.
+
+    The message is for people; it stands in the dead letter if no attempt succeeds.
+    """
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bands:
     """Confidence above ``act`` acts; from ``validate`` on it acts and is marked; below, it escalates."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from pointsman.schemas.retry import HEADER_KEPT, HEADER_REDRIVEN
+
 REASONS: Final = {
     "empty_value": "the record has no value",
     "too_large": "the value is larger than the limit; the letter holds its hash, length and place instead",
@@ -16,7 +18,9 @@ REASONS: Final = {
     "id_reused": "the id was used before, with other content",
     "feature_error": "the agent's feature function failed on this input",
     "rules_error": "the agent's rules failed on this input",
+    "try_later": "the agent asked for a later attempt, and its last one has passed",
     "too_large_outcome": "the outcome would be larger than a batch may be",
+    "no_context": "a record of a delay topic without what Pointsman keeps there",
 }
 """Reason to what it means. A reason is never renamed: consumers match on it."""
 
@@ -37,3 +41,8 @@ HEADERS: Final = {
     HEADER_ATTEMPT: "how often it was tried, in decimal, from 1",
 }
 """Header to what it means; all are UTF-8 texts. Further headers are the message's own, as received."""
+OPTIONAL: Final = {
+    HEADER_KEPT: "of a request that was tried again: first error, assigned arm and places, as JSON",
+    HEADER_REDRIVEN: "of a request that was sent again from the dead letters: how often, and its first place, as JSON",
+}
+"""Headers that only some letters have."""

@@ -20,13 +20,16 @@ from pointsman.schemas.control import Flag
 from pointsman.schemas.feedback import Feedback
 from pointsman.schemas.outcome import Escalation, Outcome, ShadowAnswer
 from pointsman.schemas.request import DecisionRequest
+from pointsman.schemas.retry import HEADER_KEPT, HEADER_REDRIVEN, Kept, Redrive, Redriven
 from pointsman.schemas.summary import Summary
 
 CONTRACTS: Final[tuple[type[msgspec.Struct], ...]] = (
-    DecisionRequest, Outcome, ShadowAnswer, Escalation, Feedback, Flag, Summary,
+    DecisionRequest, Outcome, ShadowAnswer, Escalation, Feedback, Flag, Summary, Kept, Redriven, Redrive,
 )  # fmt: skip
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 DEAD_LETTER: Final = "DeadLetter"
+WAITING: Final = "WaitingRequest"
+"""Message of the delay topics: a request as received, and what was kept of it in a header."""
 ASYNCAPI: Final = "asyncapi.json"
 VERSION: Final = "1"
 """Of the contracts as a whole: rises when a field is added."""
@@ -41,6 +44,15 @@ _TRACE: Final = {
         },
         "tracestate": {"type": "string"},
     },
+}
+_WAITING_HEADERS: Final = {
+    "type": "object",
+    "description": "The sender's own headers, and what was kept.",
+    "properties": {
+        HEADER_KEPT: {"type": "string", "description": "`Kept` as JSON."},
+        HEADER_REDRIVEN: {"type": "string", "description": "`Redriven` as JSON, where it was sent again."},
+    },
+    "required": [HEADER_KEPT],
 }
 _TRACED: Final = frozenset({"DecisionRequest", "Outcome", "ShadowAnswer", "Escalation"})
 _RECEIVED: Final = frozenset({topics.REQUESTS.name, topics.FEEDBACK.name})
@@ -64,6 +76,9 @@ def dead_letter_headers() -> dict[str, Any]:
         for name, text in dead_letter.HEADERS.items()
     }
     properties[dead_letter.HEADER_REASON]["oneOf"] = reasons
+    properties |= {
+        name: {"type": "string", "description": about} for name, about in dead_letter.OPTIONAL.items()
+    }
     return {
         "$schema": DIALECT,
         "title": "Headers of a dead letter",
@@ -94,6 +109,7 @@ def asyncapi() -> dict[str, Any]:
             "schemas": {
                 **_described(components, structs),
                 "TraceHeaders": _TRACE,
+                "WaitingHeaders": _WAITING_HEADERS,
                 "DeadLetterHeaders": {k: v for k, v in dead_letter_headers().items() if k != "$schema"},
             },
         },
@@ -126,7 +142,13 @@ def _action(topic: topics.Topic) -> str:
 
 
 def _message_name(topic: topics.Topic) -> str:
-    return DEAD_LETTER if topic is topics.DEAD_LETTERS else topic.carries
+    if topic is topics.DEAD_LETTERS:
+        return DEAD_LETTER
+    return WAITING if _waiting(topic) else topic.carries
+
+
+def _waiting(topic: topics.Topic) -> bool:
+    return topic is not topics.REQUESTS and topic.carries == topics.REQUESTS.carries
 
 
 def _channel(topic: topics.Topic) -> dict[str, Any]:
@@ -163,7 +185,10 @@ def _message(topic: topics.Topic) -> dict[str, Any]:
         message["contentType"] = "application/octet-stream"
         message["headers"] = {"$ref": "#/components/schemas/DeadLetterHeaders"}
         return message
-    message["payload"] = {"$ref": f"#/components/schemas/{name}"}
+    message["payload"] = {"$ref": f"#/components/schemas/{topic.carries}"}
+    if _waiting(topic):
+        message["summary"] = "A request that is tried again, as received."
+        message["headers"] = {"$ref": "#/components/schemas/WaitingHeaders"}
     if name in _TRACED:
         message["headers"] = {"$ref": "#/components/schemas/TraceHeaders"}
     return message

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from pointsman.schemas.request import EventTime, Moment, Object
 
@@ -66,6 +66,30 @@ class Place(Struct, frozen=True, kw_only=True, gc=False):
     offset: Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
+class Cause(Struct, frozen=True, kw_only=True, gc=False):
+    """Why an attempt failed."""
+
+    reason: str
+    """One of the reasons of dead letters."""
+    field: str
+    expected: str
+
+
+class History(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """What a request went through before it was answered, where it was not answered at once."""
+
+    attempts: int = 1
+    """How often it was tried since it was sent, or sent again; the last time it was answered."""
+    first_error: Cause | None = None
+    """Why the first attempt failed."""
+    taken_from: Place | None = None
+    """Where it lay in the delay topic that it was taken from; null where the first attempt did."""
+    redriven: int = 0
+    """How often it was sent again from the dead letters."""
+    first_place: Place | None = None
+    """Where it lay when it was first sent, if it was sent again."""
+
+
 class Timings(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Milliseconds. ``total`` runs from the request's record time to the emission of its outcome."""
 
@@ -115,6 +139,8 @@ class Outcome(Struct, frozen=True, kw_only=True, gc=False):
     place: Place
     content_hash: Annotated[str, Meta(pattern="^[0-9a-f]{16}$")]
     """BLAKE2b-64 of the request's value, in hex: tells a repeated request from another with the same id."""
+    history: History | UnsetType = UNSET
+    """Only where the request was tried again, or sent again from the dead letters."""
     schema_version: int = 1
 
 

@@ -1,12 +1,18 @@
-"""The topics: name, key, contract, retention. Names carry a prefix if `topic_prefix` is set."""
+"""The topics: name, key, contract, retention. Names carry a prefix if `topic_prefix` is set.
+
+The delay topics are named after their delays, which are a setting: `deployed` lists what a deployment has.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, Literal
 
 from msgspec import Struct
 
 DAY_MS: Final = 24 * 60 * 60 * 1000
+RETRY_DELAYS_MS: Final = (5_000, 15_000, 30_000)
+"""Long enough in all for a worker to be replaced, short enough for a caller that still waits."""
 
 
 class Topic(Struct, frozen=True, kw_only=True):
@@ -33,6 +39,25 @@ SUMMARIES: Final = Topic(name="decision-summaries", key="agent", carries="Summar
 DEAD_LETTERS: Final = Topic(
     name="decision-dead-letters", key="as received", carries="bytes", retention_ms=30 * DAY_MS
 )
+REDRIVES: Final = Topic(
+    name="decision-redrives", key="place of the letter", carries="Redrive", retention_ms=30 * DAY_MS
+)
 FLAGS: Final = Topic(name="control-flags", key="flag", carries="Flag", cleanup="compact", partitions=1)
 
-ALL: Final = (REQUESTS, FEEDBACK, OUTCOMES, SHADOWS, ESCALATIONS, SUMMARIES, DEAD_LETTERS, FLAGS)
+
+def retries(delay_ms: int) -> Topic:
+    """The topic in which requests wait so long: `decision-retries-5s`, or `-250ms` where it is no whole second."""
+    shown = f"{delay_ms}ms" if delay_ms % 1000 else f"{delay_ms // 1000}s"
+    return Topic(name=f"decision-retries-{shown}", key="the key of its request", carries="DecisionRequest")
+
+
+def deployed(retry_delays_ms: Iterable[int]) -> tuple[Topic, ...]:
+    """All topics of a deployment with these delays; equal delays share one topic."""
+    waiting = tuple(retries(delay_ms) for delay_ms in dict.fromkeys(retry_delays_ms))
+    return (
+        REQUESTS, FEEDBACK, OUTCOMES, SHADOWS, ESCALATIONS, *waiting, SUMMARIES, DEAD_LETTERS, REDRIVES, FLAGS,
+    )  # fmt: skip
+
+
+ALL: Final = deployed(RETRY_DELAYS_MS)
+"""Those of a deployment with the default delays."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
@@ -18,12 +18,11 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from mode import Service
 
-from pointsman.streams import metrics
 from pointsman.streams.commit import Committer
-from pointsman.streams.errors import TopicProblem
 from pointsman.streams.metrics import LaneMetrics
 from pointsman.streams.partition import PartitionLoop, Work
 from pointsman.streams.settings import Settings
+from pointsman.streams.source import ConsumerSource
 from pointsman.streams.topics import partition_numbers
 
 logger = logging.getLogger(__name__)
@@ -60,7 +59,9 @@ class Lane(Service):
         factory: Factory,
         interval_ms: int | None = None,
         static: bool = False,
+        delays_s: Mapping[str, float] = {},
     ) -> None:
+        """``topics``: the first leads; those in ``delays_s`` are read so long after their records' time."""
         super().__init__()
         self.name = name
         self.topics = tuple(topics)
@@ -70,11 +71,14 @@ class Lane(Service):
         self.metrics = LaneMetrics(name)
         self.loops: dict[int, PartitionLoop] = {}
         self.lags: dict[int, int] = {}
+        self.waiting: dict[int, int] = {}
+        """Records by partition number that are not due yet."""
         self.assigned = False
         """Whether the group has said what this worker owns, be it nothing: more workers than partitions is fine."""
         self._running: dict[int, asyncio.Task[None]] = {}
         self._interval_ms = settings.commit_interval_ms if interval_ms is None else interval_ms
         self._static = static
+        self._delays_s = delays_s
         self._factory = factory
         self._polled = time.monotonic()
         self.consumer = AIOKafkaConsumer(
@@ -169,7 +173,7 @@ class Lane(Service):
                 except OffsetOutOfRangeError as error:
                     self._begin_anew(error.args[0])
                 except KafkaError as error:
-                    _Source(self.consumer).pause(tp)
+                    ConsumerSource(self.consumer).pause(tp)
                     loop.fail(error)
                 else:
                     for records in fetched.values():
@@ -180,7 +184,7 @@ class Lane(Service):
         for tp in lost:
             loop = self.loops.get(self.number_of(tp))
             if loop is not None:
-                _Source(self.consumer).pause(tp)  # which a rebalance may have taken away by now
+                ConsumerSource(self.consumer).pause(tp)  # which a rebalance may have taken away by now
                 loop.fail(OffsetOutOfRangeError({tp: loop.expected.get(tp)}))
 
     def _check_consumer(self) -> None:
@@ -224,13 +228,30 @@ class Lane(Service):
             self.consumer.pause(tp)  # nothing flows before the loop has fenced and sought
             self.consumer.seek(tp, 0)  # without a position, whatever it is, the consumer would look for one
         for number, partitions in sorted(numbers.items()):
-            self._start_loop(number, tuple(sorted(partitions)))
+            if self._leads(partitions):
+                self._start_loop(
+                    number, tuple(sorted(partitions, key=lambda tp: (tp.topic in self._delays_s, tp)))
+                )
         self.assigned = True
         self.metrics.partitions.set(len(self.loops))
         by_topic: dict[str, list[int]] = {}
         for tp in sorted(tp for partitions in numbers.values() for tp in partitions):
             by_topic.setdefault(tp.topic, []).append(tp.partition)
         logger.info("partitions assigned", extra={"lane": self.name, "partitions": by_topic})
+
+    def _leads(self, partitions: list[TopicPartition]) -> bool:
+        """Whether the partition that leads is among them.
+
+        The loop of a number is fenced as one, so delay topics are read by whoever has the leading one. They can come
+        apart while workers run side by side that subscribe to different topics; then they rest.
+        """
+        if not self._delays_s or any(tp.topic not in self._delays_s for tp in partitions):
+            return True
+        logger.warning(
+            "delay topics without their requests: they rest until the workers are of one kind",
+            extra={"lane": self.name, "partitions": [f"{tp.topic}[{tp.partition}]" for tp in partitions]},
+        )
+        return False
 
     def wake(self, number: int) -> None:
         """A partition has something to publish."""
@@ -265,13 +286,14 @@ class Lane(Service):
         loop = PartitionLoop(
             number=number,
             partitions=partitions,
-            source=_Source(self.consumer),
+            source=ConsumerSource(self.consumer),
             work=work,
             committer=committer,
             metrics=self.metrics,
             batch_records_max=self.settings.batch_records_max,
             interval_s=self.interval_s,
             deadline_s=self.settings.transaction_deadline_ms / 1000,
+            delays_s=self._delays_s,
         )
         self.loops[number] = loop
         self._running[number] = asyncio.create_task(loop.run(), name=f"{self.name}-{number}")
@@ -288,10 +310,13 @@ class Lane(Service):
         The consumer's position lies behind transaction markers, which therefore do not count.
         """
         for loop in list(self.loops.values()):
-            lag, known = loop.buffered, loop.ready.is_set()
+            lag, waiting, known = loop.buffered - loop.waiting, loop.waiting, loop.ready.is_set()
             since_ms = (time.time() - self.settings.stalled_after_s) * 1000
             for tp in loop.partitions if known else ():
                 stable = self.consumer.last_stable_offset(tp)
+                if loop.holds(tp):  # not fetched while it is full: nothing of it could be worked on
+                    waiting += max(0, (stable or 0) - await self.consumer.position(tp))
+                    continue
                 # Without a recent answer of the broker the offset is what once was: no sign of idleness.
                 known = (
                     known and stable is not None and (self.consumer.last_poll_timestamp(tp) or 0) > since_ms
@@ -299,6 +324,7 @@ class Lane(Service):
                 if stable is not None:
                     lag += max(0, stable - await self.consumer.position(tp))
             self.lags[loop.number] = lag
+            self.waiting[loop.number] = waiting
             loop.known = known
             if known and not lag:
                 loop.idle()
@@ -307,6 +333,7 @@ class Lane(Service):
         """State of the lane; ``healthy`` means progress, or nothing to do."""
         now = time.monotonic()
         lags = {number: self.lags.get(number, 0) for number in self.loops}
+        waiting = sum(self.waiting.get(number, 0) for number in self.loops)
         failures = {loop.number: loop.failure for loop in self.loops.values() if loop.failure}
         stalled = [
             loop.number
@@ -317,6 +344,7 @@ class Lane(Service):
         polling = now - self._polled < self.settings.stalled_after_s + POLL_MS / 1000
         healthy = not stalled and polling
         self.metrics.lag.set(sum(lags.values()))
+        self.metrics.waiting.set(waiting)
         self.metrics.buffered.set(sum(loop.buffered for loop in self.loops.values()))
         self.metrics.healthy.set(healthy)
         return {
@@ -324,6 +352,7 @@ class Lane(Service):
             "ready": self.assigned and all(loop.ready.is_set() for loop in self.loops.values()),
             "partitions": sorted(self.loops),
             "lag_records": sum(lags.values()),
+            "waiting_records": waiting,
             "stalled_partitions": stalled,
             "failures": failures,
         }
@@ -343,36 +372,3 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
             self._lane.own(assigned)
         except Exception as error:  # noqa: BLE001 - the consumer would log it and go on without a loop
             await self._lane.crash(error)
-
-
-class _Source:
-    """The consumer, as a loop sees it."""
-
-    def __init__(self, consumer: AIOKafkaConsumer) -> None:
-        self._consumer = consumer
-
-    async def begin(self, positions: dict[TopicPartition, int | None]) -> dict[TopicPartition, int]:
-        earliest = await self._consumer.beginning_offsets(list(positions))
-        latest = await self._consumer.end_offsets(list(positions))
-        begun = {}
-        for tp, at in positions.items():
-            begun[tp] = earliest[tp] if at is None else at
-            if begun[tp] > latest[tp]:
-                msg = f"{tp.topic}[{tp.partition}] ends at {latest[tp]}, before the committed position {at}: the log was cut, or the topic made anew"
-                raise TopicProblem(msg)
-            if begun[tp] < earliest[tp]:
-                metrics.LOST.labels(tp.topic).inc(earliest[tp] - begun[tp])
-                extra = {"topic": tp.topic, "partition": tp.partition, "wanted": at, "earliest": earliest[tp]}
-                logger.error("retention took records before they were read", extra=extra)
-                begun[tp] = earliest[tp]
-            self._consumer.seek(tp, begun[tp])
-            self._consumer.resume(tp)
-        return begun
-
-    def pause(self, tp: TopicPartition) -> None:
-        if tp in self._consumer.assignment():
-            self._consumer.pause(tp)
-
-    def resume(self, tp: TopicPartition) -> None:
-        if tp in self._consumer.assignment():
-            self._consumer.resume(tp)

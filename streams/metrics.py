@@ -21,6 +21,7 @@ LOST = Counter("pointsman_lost_offsets", "Offsets that retention took before the
 PARTITIONS = Gauge("pointsman_partitions", "Partitions owned.", ["lane"])
 LAG = Gauge("pointsman_lag_records", "Committed records not read yet.", ["lane"])
 BUFFERED = Gauge("pointsman_buffered_records", "Records read and not yet worked on.", ["lane"])
+WAITING = Gauge("pointsman_waiting_records", "Requests in delay topics that are not due yet.", ["lane"])
 HEALTHY = Gauge("pointsman_healthy", "1 while there is progress or nothing to do.", ["lane"])
 
 DECISIONS = Counter("pointsman_decisions", "Decisions committed.", ["agent", "arm", "source"])
@@ -30,6 +31,13 @@ FEATURE_ERRORS = Counter(
 )
 ESCALATIONS = Counter("pointsman_escalations", "Decisions that a person should look at.", ["agent"])
 DEAD_LETTERS = Counter("pointsman_dead_letters", "Messages that broke their contract.", ["lane", "reason"])
+RETRIES = Counter(
+    "pointsman_retries",
+    "Requests sent to a delay topic, by reason and attempt to come.",
+    ["reason", "attempt"],
+)
+RETRIED = Counter("pointsman_retried", "Requests that came out of the delay topics, by their end.", ["end"])
+REDRIVEN = Counter("pointsman_redriven", "Requests that came again from the dead letters.")
 DUPLICATES = Counter("pointsman_duplicates", "Requests repeated with the same content.", ["agent"])
 SHADOWS = Counter("pointsman_shadow_answers", "Model answers that were not served.", ["agent"])
 SHADOWS_MISSED = Counter("pointsman_shadow_missed", "Shadow answers that never came.", ["agent", "reason"])
@@ -61,6 +69,7 @@ class LaneMetrics:
         self.partitions = PARTITIONS.labels(lane)
         self.lag = LAG.labels(lane)
         self.buffered = BUFFERED.labels(lane)
+        self.waiting = WAITING.labels(lane)
         self.healthy = HEALTHY.labels(lane)
 
     def committed(self, records: int, seconds: float) -> None:

@@ -10,12 +10,13 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from aiokafka import TopicPartition
 
 from pointsman.streams.commit import Committer
+from pointsman.streams.due import Due
 from pointsman.streams.errors import Fenced, PositionConflict
 from pointsman.streams.metrics import LaneMetrics
 from pointsman.streams.output import Committed, Output, Record
@@ -76,7 +77,9 @@ class PartitionLoop:
         batch_records_max: int,
         interval_s: Callable[[], float],
         deadline_s: float,
+        delays_s: Mapping[str, float] = {},
     ) -> None:
+        """``delays_s``: topics whose records are taken only so long after their time."""
         self.number = number
         self.partitions = partitions
         self.last_progress = time.monotonic()
@@ -97,6 +100,7 @@ class PartitionLoop:
         self._deadline_s = deadline_s
         self._buffers: dict[TopicPartition, deque[Record]] = {tp: deque() for tp in partitions}
         self._bytes: dict[TopicPartition, int] = dict.fromkeys(partitions, 0)
+        self._dues = {tp: Due(delays_s[tp.topic]) for tp in partitions if tp.topic in delays_s}
         self._paused: set[TopicPartition] = set()
         self._wake = asyncio.Event()
         self._stopping = False
@@ -110,6 +114,8 @@ class PartitionLoop:
             return
         buffer = self._buffers[tp]
         buffer.extend(records)
+        if tp in self._dues:
+            self._dues[tp].offered(records)
         self.expected[tp] = records[-1].offset + 1
         self._bytes[tp] += sum(map(_size, records))
         full = len(buffer) >= 2 * self._batch_max or self._bytes[tp] >= BUFFER_BYTES
@@ -140,6 +146,16 @@ class PartitionLoop:
     def buffered(self) -> int:
         """Records that wait here."""
         return sum(map(len, self._buffers.values()))
+
+    @property
+    def waiting(self) -> int:
+        """Of these, the ones that are not due yet."""
+        return sum(len(self._buffers[tp]) - due.ready() for tp, due in self._dues.items())
+
+    def holds(self, tp: TopicPartition) -> bool:
+        """Whether all that lies behind what was read of a partition cannot be due yet."""
+        due = self._dues.get(tp)
+        return due is not None and due.holds()
 
     async def run(self) -> None:
         """Serve until stopped; begin anew after any error."""
@@ -203,11 +219,17 @@ class PartitionLoop:
 
     async def _wait(self) -> None:
         """Until there are records, something is due, or the loop is stopped."""
-        if self._stopping or self._error is not None or any(self._buffers.values()):
+        if self._stopping or self._error is not None:
             return
+        waits = [] if (due := self._work.due()) is None else [due]
+        for tp, buffer in self._buffers.items():
+            if buffer:
+                if tp not in self._dues or not (left := self._dues[tp].left()):
+                    return
+                waits.append(left)
         self._wake.clear()
         try:
-            async with asyncio.timeout(self._work.due()):
+            async with asyncio.timeout(min(waits, default=None)):
                 await self._wake.wait()
         except TimeoutError:
             pass  # something is due
@@ -226,19 +248,22 @@ class PartitionLoop:
     def _take(self) -> dict[TopicPartition, list[Record]]:
         batch = {}
         for tp, buffer in self._buffers.items():
-            if not buffer:
+            ready = len(buffer) if tp not in self._dues else self._dues[tp].ready()
+            if not ready:
                 continue
-            if len(buffer) <= self._batch_max and self._bytes[tp] <= BATCH_BYTES:
+            if ready == len(buffer) <= self._batch_max and self._bytes[tp] <= BATCH_BYTES:
                 batch[tp] = list(buffer)
                 buffer.clear()
                 taken = self._bytes[tp]
             else:
                 taken = 0
                 some: list[Record] = []
-                while buffer and len(some) < self._batch_max and taken < BATCH_BYTES:
+                while len(some) < min(ready, self._batch_max) and taken < BATCH_BYTES:
                     taken += _size(buffer[0])
                     some.append(buffer.popleft())
                 batch[tp] = some
+            if tp in self._dues:
+                self._dues[tp].took(len(batch[tp]))
             self._bytes[tp] -= taken
             if tp in self._paused and len(buffer) < self._batch_max and self._bytes[tp] < BUFFER_BYTES:
                 self._paused.discard(tp)
@@ -248,6 +273,8 @@ class PartitionLoop:
     def _drop(self) -> None:
         for buffer in self._buffers.values():
             buffer.clear()
+        for due in self._dues.values():
+            due.clear()
         self._bytes = dict.fromkeys(self.partitions, 0)
         self._paused.clear()
 

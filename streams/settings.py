@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 
 from pointsman.models.agent import Bands
 from pointsman.schemas.errors import InvalidSetting
+from pointsman.schemas.topics import RETRY_DELAYS_MS
 
 PREFIX: Final = "POINTSMAN_"
 OUTSIDE: Final = frozenset({"POINTSMAN_CONFIG", "POINTSMAN_TEST_KAFKA", "POINTSMAN_TEST_DSN"})
@@ -124,6 +125,19 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     duplicate_ids_max: Annotated[
         Positive, Meta(description="Ids that one process remembers at most; the oldest go first.")
     ] = 400_000
+    retry_reasons: Annotated[
+        tuple[Literal["unknown_agent", "feature_error", "rules_error", "try_later"], ...],
+        Meta(
+            description="Reasons for which a request is tried again; in the environment separated by commas; empty: none."
+        ),
+    ] = ("unknown_agent", "feature_error", "rules_error", "try_later")
+    retry_delays_ms: Annotated[
+        tuple[Annotated[int, Meta(ge=1, le=86_400_000)], ...],
+        Meta(
+            max_length=8,
+            description="Waits before the second, third, … attempt, each with a topic; in the environment separated by commas.",
+        ),
+    ] = RETRY_DELAYS_MS
     summary_interval_ms: Annotated[
         Positive, Meta(description="How often a partition publishes its summary.")
     ] = 1_000
@@ -150,7 +164,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 NAMES: Final = Settings.__struct_fields__
 _EDGES: Final = tuple(each.name for each in fields(Bands))
-_SEPARATORS: Final = {"agents": ":", "lanes": ","}
+SEPARATORS: Final = {"agents": ":", "lanes": ",", "retry_reasons": ",", "retry_delays_ms": ","}
+"""Settings that are lists, and what parts them in one text."""
 
 
 class Loaded(Struct, frozen=True):
@@ -201,7 +216,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
             continue
         name = variable.removeprefix(PREFIX).lower()
         _known(name, variable)
-        separator = _SEPARATORS.get(name)
+        separator = SEPARATORS.get(name)
         found[name] = [part for part in text.split(separator) if part] if separator else text
     return found
 

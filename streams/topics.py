@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, Self
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
@@ -22,7 +23,7 @@ APPEAR_POLL_S: Final = 0.05
 class Names:
     """The topics' names with the deployment's prefix."""
 
-    def __init__(self, prefix: str = "") -> None:
+    def __init__(self, prefix: str = "", retry_delays_ms: Sequence[int] = topics.RETRY_DELAYS_MS) -> None:
         self.requests = prefix + topics.REQUESTS.name
         self.feedback = prefix + topics.FEEDBACK.name
         self.outcomes = prefix + topics.OUTCOMES.name
@@ -30,7 +31,15 @@ class Names:
         self.escalations = prefix + topics.ESCALATIONS.name
         self.summaries = prefix + topics.SUMMARIES.name
         self.dead_letters = prefix + topics.DEAD_LETTERS.name
+        self.redrives = prefix + topics.REDRIVES.name
         self.flags = prefix + topics.FLAGS.name
+        self.retries = tuple(prefix + topics.retries(delay_ms).name for delay_ms in retry_delays_ms)
+        """Where a request waits for its second, third, ... attempt."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Those of a deployment with these settings."""
+        return cls(settings.topic_prefix, settings.retry_delays_ms)
 
 
 class TopicState(Struct):
@@ -58,12 +67,13 @@ async def connect(servers: str) -> AIOKafkaAdminClient:
 async def states(admin: AIOKafkaAdminClient, settings: Settings) -> list[TopicState]:
     """Each topic with its partitions and what is wrong with it."""
     existing = set(await admin.list_topics())
-    names = [settings.topic_prefix + topic.name for topic in topics.ALL]
+    deployed = topics.deployed(settings.retry_delays_ms)
+    names = [settings.topic_prefix + topic.name for topic in deployed]
     described = await admin.describe_topics([name for name in names if name in existing])
     found = {each["topic"]: len(each["partitions"]) for each in described if not each["error_code"]}
     requests = found.get(names[0]) or settings.partitions
     rows = []
-    for topic, name in zip(topics.ALL, names, strict=True):
+    for topic, name in zip(deployed, names, strict=True):
         row = TopicState(name, found.get(name, 0), topic.partitions or requests)
         if not row.partitions:
             row.problem = "missing; `pointsman topics create` makes it"
@@ -85,7 +95,7 @@ async def create(admin: AIOKafkaAdminClient, settings: Settings) -> list[str]:
             if topic.cleanup == "delete"
             else {"cleanup.policy": topic.cleanup},
         )
-        for topic in topics.ALL
+        for topic in topics.deployed(settings.retry_delays_ms)
         if settings.topic_prefix + topic.name in missing
     ]
     if not wanted:

@@ -1,6 +1,7 @@
 """READ FIRST: what runs in a worker, in the order of a decision's way. No logic here.
 
 decision-requests ─> [decisions] ─> decision-outcomes, -shadows, -escalations, -dead-letters, -summaries
+          decision-retries-5s, -15s, -30s ─┘ └─> decision-retries-…: what is tried again
 decision-outcomes, -shadows, -feedback, -dead-letters, -summaries ─> [sink] ─> ml_learning.*
 decision-summaries ─> [live] ─> windowed tables ─> /live, `pointsman status`
 control-flags ─> [flags] ─> the split of every decision lane
@@ -54,7 +55,7 @@ def build(
     partitions: dict[str, int],
 ) -> Topology:
     """Build a worker's parts. ``partitions``: topic to number of partitions; ``cluster``: Kafka's id."""
-    names = Names(settings.topic_prefix)
+    names = Names.of(settings)
     shared: dict[str, Any] = {
         "settings": settings,
         "servers": servers,

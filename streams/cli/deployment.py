@@ -47,7 +47,7 @@ class Deployment:
     @property
     def names(self) -> Names:
         """The topics' names."""
-        return Names(self.settings.topic_prefix)
+        return Names.of(self.settings)
 
     def publish(self) -> None:
         """Write the addresses where other commands look for them."""
@@ -139,7 +139,8 @@ async def _servers(
 def partitions(settings: Settings) -> dict[str, int]:
     """Topic to number of partitions, as the embedded broker is to make them."""
     return {
-        settings.topic_prefix + topic.name: topic.partitions or settings.partitions for topic in contracts.ALL
+        settings.topic_prefix + topic.name: topic.partitions or settings.partitions
+        for topic in contracts.deployed(settings.retry_delays_ms)
     }
 
 

@@ -200,5 +200,23 @@ def _facts(stored: dict[str, Any]) -> list[tuple[str, Any]]:
             f"{stored['total_ms']:.1f} ms in all, {stored['features_ms']:.3f} ms for features{model_ms}",
         ),
         ("place", f"{stored['topic']}[{stored['partition']}] at {stored['request_offset']}"),
+        *_history(stored),
         ("trace", stored["trace_id"]),
     ]
+
+
+def _history(stored: dict[str, Any]) -> list[tuple[str, Any]]:
+    """How it came to be answered, where that was not at once."""
+    found: list[tuple[str, Any]] = []
+    if stored["attempts"] > 1:
+        found.append(
+            ("answered", f"at attempt {stored['attempts']}, the first one failed: {stored['first_reason']}")
+        )
+    if stored["redriven"]:
+        found.append(
+            (
+                "sent again",
+                f"{stored['redriven']} x from the dead letters, first for {stored['first_reason']}",
+            )
+        )
+    return found

@@ -79,7 +79,7 @@ async def _writer(settings: Settings) -> FlagWriter:
 
     return FlagWriter(
         reach.kafka(settings),
-        Names(settings.topic_prefix).flags,
+        Names.of(settings).flags,
         group=settings.group,
         transactional=not reach.is_embedded(settings),
     )
@@ -106,7 +106,7 @@ def set_flag(
     known = {agent.flag for agent in loaded_agents(loaded.settings).values()}
     if name not in known:
         note(f"pointsman: no loaded agent reads flag {name}; those there are: {', '.join(sorted(known))}")
-    flag = reach.run(_set(loaded.settings, name, percent, by or _person(), why))
+    flag = reach.run(_set(loaded.settings, name, percent, by or person(), why))
     if as_json:
         print_json(_row(name, flag))
     else:
@@ -125,7 +125,8 @@ def _check_name(name: str) -> None:
         raise Usage(msg) from error
 
 
-def _person() -> str:
+def person() -> str:
+    """Who gives the command, on which host."""
     try:
         return f"{getpass.getuser()}@{socket.gethostname()}"
     except (KeyError, OSError):  # a user id without a name, as in many containers

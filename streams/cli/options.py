@@ -11,14 +11,13 @@ import typer
 
 from pointsman.streams import settings as all_settings
 from pointsman.streams.cli.failure import Usage
-from pointsman.streams.settings import NAMES, Loaded, load, meaning
+from pointsman.streams.settings import NAMES, SEPARATORS, Loaded, load, meaning
 
 KAFKA: Final = ("kafka", "group", "topic_prefix")
 DATABASE: Final = ("dsn", "group")
 PLACE: Final = ("data_dir",)
 EVERYTHING: Final = ("kafka", "dsn", "group", "topic_prefix", "data_dir", "agents")
 PANEL: Final = "Settings (also in the environment as POINTSMAN_NAME, or in the file of --config)"
-_LISTS: Final[Mapping[str, str]] = {"agents": ":", "lanes": ","}
 
 Command = Callable[..., None]
 
@@ -54,7 +53,9 @@ def with_settings(*names: str) -> Callable[[Command], Command]:
 
 def _load(options: Mapping[str, Any], config: str | None) -> Loaded:
     parted = {
-        name: value.split(_LISTS[name]) if name in _LISTS and isinstance(value, str) else value
+        name: [part for part in value.split(SEPARATORS[name]) if part]
+        if name in SEPARATORS and isinstance(value, str)
+        else value
         for name, value in options.items()
     }
     return load(parted, config=config)

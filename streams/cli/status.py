@@ -61,12 +61,20 @@ def show(report: dict[str, Any], out: Console) -> None:
     for name in report["missing"]:
         out.print(f"{name} does not answer at {report['addresses'][name]}", markup=False, style="red")
     lanes = [
-        (process, lane, _state(state), len(state["partitions"]), state["lag_records"], _failures(state))
+        (
+            process,
+            lane,
+            _state(state),
+            len(state["partitions"]),
+            state["lag_records"],
+            state.get("waiting_records", 0),
+            _failures(state),
+        )
         for process, health in report["processes"].items()
         for lane, state in health.get("lanes", {}).items()
     ]
-    columns = ("process", "lane", "state", "partitions", "lag", "failures")
-    out.print(table("Lanes", columns, lanes, right=("partitions", "lag")))
+    columns = ("process", "lane", "state", "partitions", "lag", "to be tried again", "failures")
+    out.print(table("Lanes", columns, lanes, right=columns[3:6]))
     models = [
         (agent, model["version"] or "not there: the rules answer", model["breaker"])
         for health in report["processes"].values()

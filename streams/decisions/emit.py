@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
+from msgspec import UNSET, UnsetType
+
 from pointsman.models.decider import Row
 from pointsman.schemas.codec import encode
 from pointsman.schemas.control import Flag
 from pointsman.schemas.errors import InvalidMessage
-from pointsman.schemas.outcome import Action, Answer, Arm, Escalation, Place, ShadowAnswer
+from pointsman.schemas.outcome import Action, Answer, Arm, Escalation, History, Place, ShadowAnswer
+from pointsman.schemas.retry import Assigned
 from pointsman.schemas.summary import ArmSummary
 from pointsman.streams.decisions.ask import Asked
 from pointsman.streams.decisions.runtime import Runtime
@@ -49,8 +52,10 @@ class Decision:
     candidates: list[bool]
     rules: list[Answer]
     asked: Asked
-    flag: Flag | None
+    flag: Flag | Assigned | None
     features_ms: float
+    histories: list[History | UnsetType] | None = None
+    """None where no request was tried or sent before."""
 
 
 class _Kind(NamedTuple):
@@ -78,7 +83,14 @@ def emit(decision: Decision, now: datetime) -> Decided:
         served = writer.served(answer, ml=by_ml, candidate=candidate, fallback=fallback)
         waited = writer.waited(accepted.record.timestamp)
         value = writer.write(
-            accepted, decision.rows[i], candidate=candidate, rules=rules, ml=ml, served=served, waited=waited
+            accepted,
+            decision.rows[i],
+            candidate=candidate,
+            rules=rules,
+            ml=ml,
+            served=served,
+            waited=waited,
+            history=UNSET if decision.histories is None else decision.histories[i],
         )
         if len(value) > OUTCOME_BYTES_MAX:
             decided.too_large.append(_too_large(accepted, len(value)))

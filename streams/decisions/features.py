@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Final, TypeVar
 
-from pointsman.models.agent import Agent
+from pointsman.models.agent import Agent, TryLater
 from pointsman.models.decider import Row
 from pointsman.schemas.errors import InvalidMessage
 from pointsman.schemas.outcome import Answer
@@ -73,6 +73,9 @@ def _each(
         return [], []
     try:
         return requests, step(values)
+    except TryLater as error:
+        extra = {"agent": agent.name, "requests": len(requests), "why": str(error)}
+        logger.warning("an agent asks for a later attempt", extra=extra)
     except Exception:  # an agent's code may raise anything
         extra = {"agent": agent.name, "requests": len(requests), "reason": reason}
         logger.exception("an agent failed on a batch", extra=extra)
@@ -82,6 +85,9 @@ def _each(
         try:
             results += step([value])
             good.append(each)
+        except TryLater as error:
+            expected = f"a later attempt, as {agent.name} asked: {error}"
+            bad.append(Rejected(each.record, InvalidMessage("try_later", "input", expected), each.request.id))
         except Exception as error:  # noqa: BLE001 - as above
             expected = f"an input that {agent.name} can compute with: {error!r}"
             bad.append(Rejected(each.record, InvalidMessage(reason, "input", expected), each.request.id))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from aiokafka import TopicPartition
 
@@ -62,26 +63,23 @@ def decision_lane(
     def factory(
         lane: Lane, number: int, owned: tuple[TopicPartition, ...]
     ) -> tuple[Work, Callable[[], Committer]]:
-        (requests,) = owned
+        requests = next(tp for tp in owned if tp.topic == names.requests)
         work = DecisionWork(requests, around, lambda: lane.wake(number))
 
-        if not transactional:
-            return work, lambda: AtLeastOnce(
-                servers=servers, partitions=owned, settings=settings, consumer=lane.consumer
-            )
-        return work, lambda: Transactional(
-            servers=servers,
-            group=lane.group,
-            # One id for each partition number: whoever takes it over fences the one before.
-            transactional_id=f"{lane.group}-{names.requests}-{number}",
-            partitions=owned,
-            settings=settings,
-            admin=lambda: lane.admin,
-        )
+        def committer() -> Committer:
+            return _committer(lane, owned, number, transactional=transactional)
 
+        return work, committer
+
+    delays_s = {
+        topic: each / 1000 for topic, each in zip(names.retries, settings.retry_delays_ms, strict=True)
+    }
     lane = Lane(
         name="decisions",
-        topics=[names.requests],
+        # One loop and one producer read the requests of a partition and what waits of them: so the memory of
+        # answered ids, the split and the ledger know both.
+        topics=[names.requests, *delays_s],
+        delays_s=delays_s,
         group=settings.group,
         servers=servers,
         settings=settings,
@@ -89,3 +87,18 @@ def decision_lane(
         static=embedded,
     )
     return lane
+
+
+def _committer(
+    lane: Lane, owned: tuple[TopicPartition, ...], number: int, *, transactional: bool
+) -> Committer:
+    given: dict[str, Any] = {
+        "servers": lane.servers,
+        "partitions": owned,
+        "settings": lane.settings,
+    }
+    if not transactional:
+        return AtLeastOnce(consumer=lane.consumer, **given)
+    # One id for each partition number: whoever takes it over fences the one before.
+    id_ = f"{lane.group}-{lane.topics[0]}-{number}"
+    return Transactional(group=lane.group, transactional_id=id_, admin=lambda: lane.admin, **given)

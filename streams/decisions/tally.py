@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 import msgspec
@@ -26,6 +26,8 @@ class Metadata(Struct, omit_defaults=True):
     """Agent to its split counter."""
     ledger: Ledger | None = None
     """Counts since the last summary, so that a crash loses none."""
+    waited: list[Ledger] = []
+    """The same of each delay topic that something was read from since."""
     token: int = 0
     """Drawn for each commit: tells whether one whose answer was lost was committed, and was one's own."""
 
@@ -72,14 +74,14 @@ class Tally:
             else:
                 merge(known, arm)
 
-    def due(self, ledger: Ledger | None) -> float | None:
+    def due(self, ledgers: Iterable[Ledger] = ()) -> float | None:
         """Seconds until the next summary, or None where there is nothing to say."""
-        if not self.arms and (ledger is None or not ledger.requests):
+        if not self.arms and not any(ledger.requests for ledger in ledgers):
             return None
         return max(0.0, self._published + self._interval_s - time.monotonic())
 
-    def messages(self, ledger: Ledger | None) -> list[Message]:
-        """A summary an agent, and one with the ledger."""
+    def messages(self, ledgers: Iterable[Ledger] = ()) -> list[Message]:
+        """A summary an agent, and one with each ledger."""
         now = datetime.now(UTC)
         by_agent: dict[str, list[ArmSummary]] = {}
         for (agent, _), arm in self.arms.items():
@@ -88,8 +90,11 @@ class Tally:
             (agent.encode(), encode(Summary(at=now, lane=self._lane, arms=arms)), [])
             for agent, arms in by_agent.items()
         ]
-        if ledger is not None and ledger.end > ledger.start:
-            found.append((LEDGER_KEY, encode(Summary(at=now, lane=self._lane, ledger=ledger)), []))
+        found += [
+            (LEDGER_KEY, encode(Summary(at=now, lane=self._lane, ledger=ledger)), [])
+            for ledger in ledgers
+            if ledger.end > ledger.start
+        ]
         return found
 
     def published(self) -> None:

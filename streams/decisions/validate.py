@@ -14,17 +14,21 @@ from pointsman.schemas import dead_letter
 from pointsman.schemas.codec import DEPTH_MAX, Decoder, too_deep
 from pointsman.schemas.errors import InvalidMessage
 from pointsman.schemas.request import DecisionRequest
+from pointsman.schemas.retry import HEADER_KEPT, HEADER_REDRIVEN
 from pointsman.streams.decisions.duplicates import Answered, content_hash, key, short
 from pointsman.streams.output import Headers, Message, Record
 
 _decode_request = Decoder(DecisionRequest).decode
 
-HEADER_BYTES_MAX: Final = 500
+TEXT_BYTES_MAX: Final = 500
 """A header of a dead letter is a text for people; a sender's own text in it is cut."""
+HEADER_BYTES_MAX: Final = 8_192
+"""Of a header that Pointsman writes as JSON: it has some 600, and 7,000 where two texts in it are all escapes."""
 KEY_BYTES_MAX: Final = 4_096
 """A valid key has 800 bytes at most. A key as large as a message would make a letter that no broker takes."""
 RECEIVED_HEADERS_BYTES_MAX: Final = 16_384
 """Headers go into the letter as received up to this; then none do, for the same reason."""
+_OURS: Final = frozenset({*dead_letter.HEADERS, HEADER_KEPT})
 
 
 class Accepted(msgspec.Struct, gc=False):
@@ -64,9 +68,12 @@ class Validator:
         self._inputs = {name: Decoder(agent.input_type, "input") for name, agent in agents.items()}
         self._bytes_max = request_bytes_max
 
-    def check(self, records: list[Record], answered: Answered) -> Checked:
-        """Sort a batch out. Repeats are found within the batch too."""
-        checked = Checked()
+    def check(self, records: list[Record], answered: Answered, here: dict[int, int] | None = None) -> Checked:
+        """Sort a batch out. Repeats are found within the batch too.
+
+        ``here``: ids that another input's part of the same batch answers; those of this part are added.
+        """
+        checked = Checked() if here is None else Checked(answered=here)
         for record in records:
             request_id = ""
             try:
@@ -113,8 +120,10 @@ class Validator:
         checked.answered[mine] = its
 
 
-def letter(rejected: Rejected, bytes_max: int) -> Message:
+def letter(rejected: Rejected, bytes_max: int, attempt: int = 1, kept: Headers = ()) -> Message:
     """The dead letter: the bytes as received, or hash, length and place where they are too many.
+
+    ``attempt``: how often it was tried; ``kept``: headers of a request that was tried again.
 
     It always fits a batch: a letter that the broker refuses would hold its partition up for ever.
     """
@@ -134,28 +143,31 @@ def letter(rejected: Rejected, bytes_max: int) -> Message:
         )
     headers = [
         (dead_letter.HEADER_REASON, error.reason.encode()),
-        (dead_letter.HEADER_FIELD, _cut(error.field)),
-        (dead_letter.HEADER_EXPECTED, _cut(error.expected)),
+        (dead_letter.HEADER_FIELD, cut(error.field)),
+        (dead_letter.HEADER_EXPECTED, cut(error.expected)),
         (dead_letter.HEADER_TOPIC, record.topic.encode()),
         (dead_letter.HEADER_PARTITION, str(record.partition).encode()),
         (dead_letter.HEADER_OFFSET, str(record.offset).encode()),
-        (dead_letter.HEADER_ATTEMPT, b"1"),
-        *_received(record.headers),
+        (dead_letter.HEADER_ATTEMPT, str(attempt).encode()),
+        *kept,
+        *received(record.headers),
     ]
     # A record needs a key or a value; one that came with neither gets an empty key.
     return (key if key is not None or value is not None else b"", value, headers)
 
 
-def _received(headers: Headers) -> Headers:
+def received(headers: Headers) -> Headers:
     """The sender's headers but for those that say something about the letter: nobody can speak in its name."""
     if sum(len(name) + len(value or b"") for name, value in headers) > RECEIVED_HEADERS_BYTES_MAX:
-        return ()
-    return [(name, value) for name, value in headers if name not in dead_letter.HEADERS]
+        # But for this one, small where it is ours: without it nobody would know how often it came back.
+        return [h for h in headers if h[0] == HEADER_REDRIVEN and len(h[1] or b"") <= HEADER_BYTES_MAX]
+    return [(name, value) for name, value in headers if name not in _OURS]
 
 
-def _cut(text: str) -> bytes:
+def cut(text: str) -> bytes:
+    """A text of somebody else's, short enough for a header."""
     raw = text.encode("utf-8", "replace")
-    return raw if len(raw) <= HEADER_BYTES_MAX else raw[:HEADER_BYTES_MAX].decode("utf-8", "ignore").encode()
+    return raw if len(raw) <= TEXT_BYTES_MAX else raw[:TEXT_BYTES_MAX].decode("utf-8", "ignore").encode()
 
 
 def _check_utf8(value: bytes) -> None:

@@ -11,11 +11,13 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from pointsman.models.decider import Row
 from pointsman.schemas.control import Flag
 from pointsman.schemas.latency import bucket
-from pointsman.schemas.outcome import Action, Answer, FlagState
+from pointsman.schemas.outcome import Action, Answer, FlagState, History
+from pointsman.schemas.retry import Assigned
 from pointsman.streams.decisions.runtime import Runtime
 from pointsman.streams.decisions.validate import Accepted
 
@@ -45,7 +47,7 @@ class OutcomeWriter:
     def __init__(
         self,
         runtime: Runtime,
-        flag: Flag | None,
+        flag: Flag | Assigned | None,
         *,
         now: datetime,
         features_ms: float,
@@ -104,6 +106,7 @@ class OutcomeWriter:
         ml: Answer | None,
         served: Served,
         waited: Waited,
+        history: History | UnsetType = UNSET,
     ) -> bytes:
         """The JSON of an `Outcome`."""
         request, record = accepted.request, accepted.record
@@ -130,8 +133,9 @@ class OutcomeWriter:
                 waited.part,
                 self._timings[candidate],
                 self._place(record.topic, record.partition),
-                b'%d},"content_hash":"%b","schema_version":1}'
-                % (record.offset, accepted.content_hash.encode()),
+                b'%d},"content_hash":"%b"' % (record.offset, accepted.content_hash.encode()),
+                b"" if history is UNSET else b',"history":' + _encode(history),
+                b',"schema_version":1}',
             )
         )
 

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from aiokafka import TopicPartition
 
 from pointsman.models.ml import BadModelOutput
 from pointsman.models.split import even
+from pointsman.schemas.codec import encode
 from pointsman.schemas.control import Flag
+from pointsman.schemas.outcome import Arm
+from pointsman.schemas.retry import HEADER_KEPT, Assigned
 from pointsman.schemas.summary import ArmSummary, Ledger
 from pointsman.streams import metrics
 from pointsman.streams.decisions.ask import Asked, Scorer, ask
-from pointsman.streams.decisions.duplicates import Answered, key
+from pointsman.streams.decisions.draft import Draft, Part, Prepared
+from pointsman.streams.decisions.duplicates import Answered
 from pointsman.streams.decisions.emit import Decided, Decision, emit, shadows, utc_now
 from pointsman.streams.decisions.features import Computed, compute
+from pointsman.streams.decisions.note import note
+from pointsman.streams.decisions.retry import Retries, all_returned, kept_of, sent_again
 from pointsman.streams.decisions.route import Counter, route
 from pointsman.streams.decisions.runtime import Runtime
 from pointsman.streams.decisions.tally import Metadata, Tally, decode_metadata, encode_metadata
-from pointsman.streams.decisions.trace import trace_id
-from pointsman.streams.decisions.validate import Accepted, Checked, Rejected, Validator, letter
+from pointsman.streams.decisions.validate import Accepted, Validator, letter
 from pointsman.streams.flags import Flags
 from pointsman.streams.model.client import ModelFailure
 from pointsman.streams.output import Committed, Message, Output, Record
@@ -60,34 +64,6 @@ class Surroundings:
     """Takes the committed sums to the metrics."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """One agent's part of a batch, before the model is asked."""
-
-    runtime: Runtime
-    computed: Computed
-    candidates: list[bool]
-    flag: Flag | None
-    features_ms: float
-
-
-@dataclass(slots=True)
-class Draft:
-    """A batch before its commit: nothing of it counts yet."""
-
-    output: Output
-    end: int | None
-    even: dict[str, Counter]
-    ledger: Ledger | None
-    checked: Checked = field(default_factory=Checked)
-    arms: list[Mapping[str, ArmSummary]] = field(default_factory=list)
-    unasked: list[tuple[Runtime, list[Accepted], list[tuple[float, ...]]]] = field(default_factory=list)
-    shadows_sent: int = 0
-    summary_sent: bool = False
-    token: int = field(default_factory=lambda: random.getrandbits(53))
-    """Committed with the offsets, so that it can be told later whether this draft was committed."""
-
-
 class DecisionWork:
     """Validate, features, route, ask, emit; state changes when the batch is committed, and not before."""
 
@@ -95,10 +71,12 @@ class DecisionWork:
         self._tp = tp
         self._around = around
         self._wake = wake
+        self._retries = Retries(around.settings, around.names)
         self._answered: Answered | None = None
         self._even: dict[str, Counter] = {}
-        self._ledger: Ledger | None = None
-        self._position: int | None = None
+        self._ledgers: dict[str, Ledger] = {}
+        self._positions: dict[TopicPartition, int | None] = {}
+        self._token = 0
         self._pending: Draft | None = None
         self._tally = Tally("decisions", around.settings.summary_interval_ms / 1000)
         self._outbox: list[Message] = []
@@ -109,20 +87,24 @@ class DecisionWork:
 
     async def restore(self, committed: Committed) -> None:
         """Fit the state to what was committed; whoever committed it."""
-        at = committed.positions[self._tp]
         metadata = decode_metadata(committed.metadata)
         pending, self._pending = self._pending, None
         if self._answered is not None and pending is not None and metadata.token == pending.token:
             self._keep(pending)  # it was committed, only the answer was lost
-        elif self._answered is None or at != self._position:
+        elif self._answered is None or self._moved(committed, metadata.token):
             settings = self._around.settings
             answered = Answered(self._around.answered_max(), settings.duplicate_window_s)
             await self._around.restore(self._tp.partition, answered)
             self._answered = answered
-        self._position = at
+        self._positions = dict(committed.positions)
+        self._token = metadata.token
         self._even = dict(metadata.even)
-        self._ledger = metadata.ledger
+        self._ledgers = {each.topic: each for each in (metadata.ledger, *metadata.waited) if each is not None}
         self._give_up_shadows("restart")
+
+    def _moved(self, committed: Committed, token: int) -> bool:
+        """Whether somebody else committed something: by the token, for answers to retries move no request's offset."""
+        return token != self._token or committed.positions[self._tp] != self._positions[self._tp]
 
     async def close(self) -> None:
         """Shadow questions under way are dropped."""
@@ -132,31 +114,42 @@ class DecisionWork:
 
     def due(self) -> float | None:
         """When there is something to publish without new requests."""
-        return 0.0 if self._outbox else self._tally.due(self._ledger)
+        return 0.0 if self._outbox else self._tally.due(self._ledgers.values())
 
     # -- a batch ---------------------------------------------------------------------------------
 
     async def process(self, batch: dict[TopicPartition, list[Record]], *, final: bool) -> Output:
-        """The whole output of a batch: outcomes, dead letters, escalations, shadows, summary, offset."""
-        records = batch.get(self._tp, [])
-        draft = self._draft(records)
+        """The whole output of a batch: outcomes, retries, dead letters, escalations, shadows, summary, offsets."""
+        # What waited came before what comes now: of two with one id the older one answers.
+        inputs = [(tp, records) for tp, records in batch.items() if records and tp != self._tp]
+        if requests := batch.get(self._tp):
+            inputs.append((self._tp, requests))
+        draft = self._draft(inputs)
         self._publish(draft, final=final)
-        if records:
-            await self._decide(records, draft)
-        if not draft.output.messages and not records:
+        if inputs:
+            await self._decide(inputs, draft)
+        if not draft.output.messages and not inputs:
             return Output()
-        if draft.end is not None:
-            draft.output.positions = {self._tp: draft.end}
+        if draft.positions:
+            draft.output.positions = draft.positions
             draft.output.metadata = encode_metadata(
-                Metadata(even=draft.even, ledger=draft.ledger, token=draft.token)
+                Metadata(
+                    even=draft.even,
+                    ledger=draft.ledgers.get(self._tp.topic),
+                    token=draft.token,
+                    waited=[each for topic, each in draft.ledgers.items() if topic != self._tp.topic],
+                )
             )
         self._pending = draft
         draft.output.keep = lambda: self._keep(draft)
         return draft.output
 
-    def _draft(self, records: list[Record]) -> Draft:
-        end = records[-1].offset + 1 if records else self._position
-        return Draft(output=Output(), end=end, even=dict(self._even), ledger=self._ledger)
+    def _draft(self, inputs: list[tuple[TopicPartition, list[Record]]]) -> Draft:
+        positions = {tp: records[-1].offset + 1 for tp, records in inputs}
+        # Always with the position of the requests, for the state lies beside it.
+        if self._tp not in positions and (at := self._positions.get(self._tp)) is not None:
+            positions[self._tp] = at
+        return Draft(output=Output(), positions=positions, even=dict(self._even), ledgers=dict(self._ledgers))
 
     def _publish(self, draft: Draft, *, final: bool) -> None:
         """What was committed before and is not published yet."""
@@ -164,55 +157,107 @@ class DecisionWork:
         if self._outbox:
             draft.shadows_sent = len(self._outbox)
             draft.output.add(names.shadows, number, list(self._outbox))
-        due = self._tally.due(self._ledger)
+        due = self._tally.due(self._ledgers.values())
         if due is None or (due > 0 and not final):
             return
         draft.summary_sent = True
         count = self._around.partitions[names.summaries]
-        for message in self._tally.messages(self._ledger):
+        for message in self._tally.messages(self._ledgers.values()):
             # All summaries of an agent meet in one partition, where the live tables add them up.
             draft.output.add(names.summaries, sum(message[0] or b"") % count, [message])
-        if self._ledger is not None:
-            end = self._ledger.end
-            draft.ledger = Ledger(topic=self._tp.topic, partition=number, start=end, end=end)
+        draft.ledgers = {
+            topic: Ledger(topic=topic, partition=number, start=each.end, end=each.end)
+            for topic, each in self._ledgers.items()
+            if topic == self._tp.topic  # the others begin where they stand, when something comes again
+        }
 
-    async def _decide(self, records: list[Record], draft: Draft) -> None:
-        assert self._answered is not None, "restored before the first batch"
+    async def _decide(self, inputs: list[tuple[TopicPartition, list[Record]]], draft: Draft) -> None:
         around = self._around
         # One partition computes at a time and lets the event loop read its sockets in between: else the model's
         # answer to the first would wait until the last has computed, longer than its deadline.
         async with around.turn:
-            checked = draft.checked = around.validator.check(records, self._answered)
             prepared = [
-                self._prepare(around.runtimes[agent], requests, draft)
-                for agent, requests in checked.accepted.items()
+                self._prepare(part, around.runtimes[agent], assigned, some, draft)
+                for tp, records in inputs
+                for part in (self._part(tp, records, draft),)
+                for agent, requests in part.checked.accepted.items()
+                for assigned, some in part.groups(requests)
             ]
         # All agents' models at once: a batch waits for one deadline, however many agents are in it.
         asked = await asyncio.gather(*(self._ask(each) for each in prepared))
         async with around.turn:
-            decided = [
-                self._emit(each, answers, draft) for each, answers in zip(prepared, asked, strict=True)
-            ]
-        self._count(records, decided, draft)
+            for each, answers in zip(prepared, asked, strict=True):
+                self._emit(each, answers, draft)
+            for part in draft.parts:
+                self._settle(part, draft)
 
-    def _prepare(self, runtime: Runtime, requests: list[Accepted], draft: Draft) -> Prepared:
+    def _part(self, tp: TopicPartition, records: list[Record], draft: Draft) -> Part:
+        assert self._answered is not None, "restored before the first batch"
+        check = self._around.validator.check
+        if tp == self._tp:
+            checked = check(records, self._answered, draft.answered)
+            part = Part(tp, records, records, checked, sent_again(records))
+        else:
+            requests, came, foreign = all_returned(records)
+            checked = check(requests, self._answered, draft.answered)
+            part = Part(tp, records, requests, checked, came, waited=True)
+            part.checked.rejected += foreign
+        draft.parts.append(part)
+        return part
+
+    def _prepare(
+        self, part: Part, runtime: Runtime, assigned: Assigned | None, requests: list[Accepted], draft: Draft
+    ) -> Prepared:
         agent = runtime.agent
         began = time.perf_counter()
         computed = compute(agent, requests)
         features_ms = (time.perf_counter() - began) * 1000
-        _reject(draft, computed.bad)
+        if assigned is not None:
+            part.reject(computed.bad)
+            candidates = [assigned.arm == "candidate"] * len(computed.requests)
+            return Prepared(part, runtime, computed, candidates, assigned, features_ms)
         flag = self._around.flags.get(agent.flag)
         known = draft.even.get(agent.name)
-        candidates, counter = route(computed.requests, flag, self._tp.partition, known)
+        split = self._split(part, requests, computed) if computed.bad else computed.requests
+        candidates, counter = route(split, flag, self._tp.partition, known)
         if counter is not None:
             draft.even[agent.name] = counter
-        return Prepared(runtime, computed, candidates, flag, features_ms)
+        if computed.bad:
+            candidates = self._assign(part, split, candidates, computed, flag)
+            part.reject(computed.bad)
+        return Prepared(part, runtime, computed, candidates, flag, features_ms)
+
+    def _split(self, part: Part, requests: list[Accepted], computed: Computed) -> list[Accepted]:
+        """Which requests are split now: those that are decided, and those that failed and are tried again."""
+        over = {
+            id(each.record)
+            for each in computed.bad
+            if self._retries.topic(each, part.came_of(each.record).attempt) is None
+        }
+        return [each for each in requests if id(each.record) not in over]
+
+    @staticmethod
+    def _assign(
+        part: Part, split: list[Accepted], candidates: list[bool], computed: Computed, flag: Flag | None
+    ) -> list[bool]:
+        """Note the arms of those that failed; the arms of the others."""
+        failed = {id(each.record) for each in computed.bad}
+        percentage, version = (flag.percentage, flag.version) if flag else (0.0, 0)
+        kept = []
+        for each, candidate in zip(split, candidates, strict=True):
+            if id(each.record) in failed:
+                arm: Arm = "candidate" if candidate else "control"
+                part.assigned[id(each.record)] = Assigned(arm=arm, percentage=percentage, version=version)
+            else:
+                kept.append(candidate)
+        return kept
 
     async def _ask(self, prepared: Prepared) -> Asked:
         wanted = self._wanted(prepared.computed.requests, prepared.candidates)
         return await ask(self._around.scorer, prepared.runtime, prepared.computed.rows, wanted)
 
-    def _emit(self, prepared: Prepared, asked: Asked, draft: Draft) -> Decided:
+    def _emit(self, prepared: Prepared, asked: Asked, draft: Draft) -> None:
+        part = prepared.part
         decision = Decision(
             runtime=prepared.runtime,
             requests=prepared.computed.requests,
@@ -222,34 +267,36 @@ class DecisionWork:
             asked=asked,
             flag=prepared.flag,
             features_ms=prepared.features_ms,
+            histories=part.histories(prepared.computed.requests),
         )
         decided = emit(decision, utc_now())
-        _reject(draft, decided.too_large)
+        part.reject(decided.too_large)
         self._ask_later(decision, decided, draft)
         names, number = self._around.names, self._tp.partition
         draft.output.add(names.outcomes, number, decided.outcomes)
         draft.output.add(names.escalations, number, decided.escalations)
         draft.arms.append(decided.arms)
-        return decided
+        part.decided.append(decided)
 
-    def _count(self, records: list[Record], decided: list[Decided], draft: Draft) -> None:
-        """Dead letters, and the ledger over all that was read."""
-        names, number, checked = self._around.names, self._tp.partition, draft.checked
-        letters = [letter(each, self._around.settings.request_bytes_max) for each in checked.rejected]
-        draft.output.add(names.dead_letters, number % self._around.partitions[names.dead_letters], letters)
-        pending = sum(each.pending for each in decided)
-        known = draft.ledger
-        draft.ledger = Ledger(
-            topic=self._tp.topic,
-            partition=number,
-            start=known.start if known else records[0].offset if self._position is None else self._position,
-            end=records[-1].offset + 1,
-            requests=(known.requests if known else 0) + len(records),
-            outcomes=(known.outcomes if known else 0) + sum(len(each.outcomes) for each in decided) - pending,
-            pending=(known.pending if known else 0) + pending,
-            dead_letters=(known.dead_letters if known else 0) + len(letters),
-            duplicates=(known.duplicates if known else 0) + sum(checked.duplicates.values()),
-        )
+    def _settle(self, part: Part, draft: Draft) -> None:
+        """What failed waits for another attempt or is a dead letter; and the ledger over all that was read."""
+        names, number = self._around.names, self._tp.partition
+        for each in part.checked.rejected:
+            came = part.came_of(each.record)
+            assigned = part.assigned.get(id(each.record))
+            topic = self._retries.topic(each, came.attempt)
+            if topic is not None:
+                part.again.append((each.error.reason, came.attempt + 1))
+                message = self._retries.message(each, came, assigned, time.time() * 1000)
+                draft.output.add(topic, number, [message])
+                continue
+            part.letters.append(each)
+            kept = [(HEADER_KEPT, encode(kept_of(each, came, assigned)))] if came.kept else []
+            message = letter(each, self._around.settings.request_bytes_max, came.attempt, kept)
+            place = number % self._around.partitions[names.dead_letters]
+            draft.output.add(names.dead_letters, place, [message])
+        topic = part.tp.topic
+        draft.ledgers[topic] = part.ledger(draft.ledgers.get(topic), self._positions.get(part.tp))
 
     def _wanted(self, requests: list[Accepted], candidates: list[bool]) -> list[int]:
         """Places that the model is asked for now; the others' shadow answers ride along where that is sampled."""
@@ -280,10 +327,11 @@ class DecisionWork:
     def _keep(self, draft: Draft) -> None:
         assert self._answered is not None, "restored before the first batch"
         self._pending = None
-        self._position = draft.end
+        self._positions |= draft.positions
+        self._token = draft.token
         self._even = draft.even
-        self._ledger = draft.ledger
-        self._answered.keep(draft.checked.answered, time.monotonic())
+        self._ledgers = draft.ledgers
+        self._answered.keep(draft.answered, time.monotonic())
         del self._outbox[: draft.shadows_sent]
         if draft.summary_sent:
             self._tally.published()
@@ -291,29 +339,12 @@ class DecisionWork:
             for arm in arms.values():
                 self._around.observe(arm)
             self._tally.add(arms)
-        self._note(draft.checked)
+        for part in draft.parts:
+            note(part)
         for runtime, requests, rows in draft.unasked:
             task = asyncio.create_task(self._shadow(runtime, requests, rows))
             self._asking.add(task)
             task.add_done_callback(self._asking.discard)
-
-    def _note(self, checked: Checked) -> None:
-        for agent, count in checked.duplicates.items():
-            metrics.DUPLICATES.labels(agent).inc(count)
-        for each in checked.rejected:
-            metrics.DEAD_LETTERS.labels("decisions", each.error.reason).inc()
-            logger.warning(
-                "dead letter",
-                extra={
-                    "request_id": each.request_id or None,
-                    "reason": each.error.reason,
-                    "field": each.error.field,
-                    "topic": each.record.topic,
-                    "partition": each.record.partition,
-                    "offset": each.record.offset,
-                    "trace_id": trace_id(each.record.headers),
-                },
-            )
 
     async def _shadow(
         self, runtime: Runtime, requests: list[Accepted], rows: list[tuple[float, ...]]
@@ -353,10 +384,3 @@ def _shadow_failure(error: Exception) -> str:
     if isinstance(error, ModelFailure):
         return error.reason
     return "model_bad_output" if isinstance(error, BadModelOutput) else "model_error"
-
-
-def _reject(draft: Draft, rejected: list[Rejected]) -> None:
-    """These requests get a dead letter and no outcome, so their ids stay free."""
-    for each in rejected:
-        draft.checked.rejected.append(each)
-        draft.checked.answered.pop(key(each.request_id), None)

@@ -141,6 +141,15 @@ INSERT INTO ml_learning.lane_ledger (
 ON CONFLICT DO NOTHING
 
 -- name: add_dead_letter
-INSERT INTO ml_learning.dead_letters (topic_id, partition, request_offset, attempt, reason, field, expected)
-VALUES (%s, %s, %s, %s, %s, %s, %s)
+INSERT INTO ml_learning.dead_letters (
+    topic_id, partition, request_offset, attempt, reason, field, expected, taken_topic_id, taken_offset
+) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
+ON CONFLICT DO NOTHING
+
+-- name: add_history
+INSERT INTO ml_learning.decision_histories (
+    topic_id, partition, request_offset, revision, content_hash, decision_id, attempts,
+    first_reason, first_field, taken_topic_id, taken_offset,
+    redriven, first_topic_id, first_partition, first_offset
+) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 ON CONFLICT DO NOTHING

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from msgspec import Struct
@@ -11,6 +11,7 @@ from pointsman.schemas import dead_letter
 from pointsman.schemas.feedback import Feedback
 from pointsman.schemas.outcome import Outcome, ShadowAnswer
 from pointsman.schemas.summary import Summary
+from pointsman.streams.decisions.retry import kept_in
 
 
 class DeadLetter(Struct, frozen=True, kw_only=True):
@@ -23,9 +24,12 @@ class DeadLetter(Struct, frozen=True, kw_only=True):
     partition: int
     offset: int
     attempt: int = 0
+    taken_topic: str | None = None
+    """The delay topic that the last attempt was taken from, in the partition of the request."""
+    taken_offset: int | None = None
 
     @classmethod
-    def from_headers(cls, headers: Iterable[tuple[str, bytes]]) -> DeadLetter:
+    def from_headers(cls, headers: Sequence[tuple[str, bytes]]) -> DeadLetter:
         """From a record's headers. Raises ValueError if the place is missing or no number."""
         # A header of the sender's, which the letter carries on, may have no value.
         found = {name: (value or b"").decode(errors="replace") for name, value in headers}
@@ -33,6 +37,8 @@ class DeadLetter(Struct, frozen=True, kw_only=True):
         if not topic:
             msg = f"a dead letter needs the header {dead_letter.HEADER_TOPIC!r}"
             raise ValueError(msg)
+        kept = kept_in(headers)
+        taken = kept.taken_from if kept else None
         return cls(
             reason=found.get(dead_letter.HEADER_REASON, ""),
             field=found.get(dead_letter.HEADER_FIELD, ""),
@@ -41,6 +47,8 @@ class DeadLetter(Struct, frozen=True, kw_only=True):
             partition=int(found.get(dead_letter.HEADER_PARTITION, "")),
             offset=int(found.get(dead_letter.HEADER_OFFSET, "")),
             attempt=int(found.get(dead_letter.HEADER_ATTEMPT, "0")),
+            taken_topic=taken.topic if taken else None,
+            taken_offset=taken.offset if taken else None,
         )
 
 

@@ -18,11 +18,12 @@ WHERE l.previous_end <> l.start_offset
 ORDER BY t.cluster, t.topic, l.partition, l.start_offset
 
 -- name: ledger_counts
--- A request has its first outcome (final, or pending) where its range says so. Young ranges are left out:
--- ledgers and outcomes come through different topics.
+-- A request has its first outcome (final, or pending) where its range says so: in the range of the requests if its
+-- first attempt answered it, else in that of the delay topic that the last one was taken from. Young ranges are left
+-- out: ledgers and outcomes come through different topics.
 SELECT
     t.cluster, t.topic, l.partition, l.lane, l.start_offset, l.end_offset,
-    l.outcomes + l.pending AS outcomes_expected, o.found AS outcomes_found,
+    l.outcomes + l.pending AS outcomes_expected, o.found - w.found + r.found AS outcomes_found,
     l.dead_letters AS dead_letters_expected, d.found AS dead_letters_found,
     l.requests - l.outcomes - l.pending - l.dead_letters - l.duplicates - l.retrying AS unaccounted
 FROM ml_learning.lane_ledger AS l
@@ -34,15 +35,33 @@ CROSS JOIN LATERAL (
         AND p.request_offset >= l.start_offset AND p.request_offset < l.end_offset
 ) AS o
 CROSS JOIN LATERAL (
+    SELECT count(DISTINCT (h.request_offset, h.content_hash)) AS found
+    FROM ml_learning.decision_histories AS h
+    WHERE h.topic_id = l.topic_id AND h.partition = l.partition AND h.taken_topic_id IS NOT NULL
+        AND h.request_offset >= l.start_offset AND h.request_offset < l.end_offset
+) AS w
+CROSS JOIN LATERAL (
+    SELECT count(DISTINCT (h.taken_offset, h.content_hash)) AS found
+    FROM ml_learning.decision_histories AS h
+    WHERE h.taken_topic_id = l.topic_id AND h.partition = l.partition
+        AND h.taken_offset >= l.start_offset AND h.taken_offset < l.end_offset
+) AS r
+CROSS JOIN LATERAL (
     SELECT count(*) AS found
-    FROM ml_learning.dead_letters AS p
-    WHERE p.topic_id = l.topic_id AND p.partition = l.partition
-        AND p.request_offset >= l.start_offset AND p.request_offset < l.end_offset
+    FROM (
+        SELECT 1 FROM ml_learning.dead_letters AS p
+        WHERE p.topic_id = l.topic_id AND p.partition = l.partition AND p.taken_topic_id IS NULL
+            AND p.request_offset >= l.start_offset AND p.request_offset < l.end_offset
+        UNION ALL
+        SELECT 1 FROM ml_learning.dead_letters AS p
+        WHERE p.taken_topic_id = l.topic_id AND p.partition = l.partition
+            AND p.taken_offset >= l.start_offset AND p.taken_offset < l.end_offset
+    ) AS either
 ) AS d
 WHERE l.known_at < statement_timestamp() - make_interval(secs => %(grace_s)s)
     AND l.known_at > statement_timestamp() - make_interval(secs => %(within_s)s)
     AND (
-        o.found <> l.outcomes + l.pending
+        o.found - w.found + r.found <> l.outcomes + l.pending
         OR d.found <> l.dead_letters
         OR l.requests <> l.outcomes + l.pending + l.dead_letters + l.duplicates + l.retrying
     )

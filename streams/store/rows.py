@@ -215,5 +215,19 @@ def shadow_rows(
     return guards, rows
 
 
+def history_row(outcome: Outcome, topic_ids: Mapping[str, int]) -> tuple[object, ...]:
+    """A row of `decision_histories`, as values; of an outcome that has a history."""
+    history = outcome.history
+    assert history, "asked for outcomes that have one"
+    cause, taken, first = history.first_error, history.taken_from, history.first_place
+    return (
+        *guard(outcome, topic_ids[outcome.place.topic]), f.clean(outcome.decision_id), history.attempts,
+        *((f.clean(cause.reason), f.clean(cause.field)) if cause else (None,) * 2),
+        *((topic_ids[taken.topic], taken.offset) if taken else (None,) * 2),
+        history.redriven,
+        *((topic_ids[first.topic], first.partition, first.offset) if first else (None,) * 3),
+    )  # fmt: skip
+
+
 def _place(place: Place, topic_ids: Mapping[str, int]) -> bytes:
     return f.int4(topic_ids[place.topic]) + f.int4(place.partition) + f.int8(place.offset)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
-from pointsman.schemas.outcome import ShadowAnswer
+from pointsman.schemas.outcome import Outcome, ShadowAnswer
 from pointsman.schemas.summary import Summary
 from pointsman.streams.store import copyrow, minutes, rows
 from pointsman.streams.store.batch import DeadLetter, SinkBatch, WriteResult
@@ -31,6 +31,14 @@ def topics(batch: SinkBatch) -> set[str]:
         *(shadow.place.topic for shadow in batch.shadows),
         *(summary.ledger.topic for summary in batch.summaries if summary.ledger),
         *(letter.topic for letter in batch.dead_letters),
+        *(letter.taken_topic for letter in batch.dead_letters if letter.taken_topic),
+        *(
+            place.topic
+            for outcome in batch.outcomes
+            if outcome.history
+            for place in (outcome.history.taken_from, outcome.history.first_place)
+            if place is not None
+        ),
     }
 
 
@@ -91,8 +99,17 @@ async def outcomes(
 
     await copy(connection, "copy_decisions", decisions())
     await copy(connection, "copy_contents", contents)
+    await _histories(connection, [outcome for outcome, _ in pairs if outcome.history], topic_ids)
     await _add_minutes(connection, minutes.fold([outcome for outcome, _ in pairs]))
     result.outcomes += len(pairs)
+
+
+async def _histories(connection: Connection, given: Sequence[Outcome], topic_ids: Mapping[str, int]) -> None:
+    """What requests went through that were not answered at once."""
+    if given:
+        await connection.cursor().executemany(
+            _SQL["add_history"], [rows.history_row(each, topic_ids) for each in given]
+        )
 
 
 async def _add_minutes(connection: Connection, added: minutes.Minutes) -> None:
@@ -155,6 +172,7 @@ async def dead_letters(
         values = (
             topic_ids[letter.topic], letter.partition, letter.offset, letter.attempt,
             copyrow.clean(letter.reason), copyrow.clean(letter.field), copyrow.clean(letter.expected),
+            topic_ids[letter.taken_topic] if letter.taken_topic else None, letter.taken_offset,
         )  # fmt: skip
         new = (await connection.execute(_SQL["add_dead_letter"], values)).rowcount
         result.dead_letters += new

@@ -14,11 +14,14 @@ from pointsman.models.registry import load_agents
 from pointsman.schemas import export, topics
 from pointsman.schemas.codec import Decoder, encode
 from pointsman.schemas.control import Flag
-from pointsman.schemas.outcome import Outcome
+from pointsman.schemas.outcome import Cause, Outcome, Place
+from pointsman.schemas.retry import HEADER_KEPT, HEADER_REDRIVEN, Redriven
 from pointsman.streams import contracts
+from pointsman.streams.letters import read
 from pointsman.streams.model.failure import ModelFailure
 from pointsman.streams.output import Message
-from tests.builders import Score, agent, feedback, request
+from pointsman.streams.redrive import Redriver, message_headers
+from tests.builders import Score, agent, feedback, record, request
 from tests.unit.streams.decisions.decision_world import NAMES, World
 
 TYPES = {type_.__name__: type_ for type_ in export.CONTRACTS}
@@ -42,8 +45,8 @@ async def sent(world: World, percentage: float, **changes: Any) -> None:
         value = request(f"r{n}", **{"input": {"p": p, "text": "é\u0000\u2028"}, "unit": f"u-{n}", **changes})
         world.broker.produce(msgspec.json.encode(value), f"u-{n}".encode())
     world.broker.produce(msgspec.json.encode(request("r9", requested_at="2026-01-01T02:00:00+02:00")), b"r9")
-    for record in world.broker.requests:
-        record.__dict__["headers"] = (TRACE,)
+    for each in world.broker.requests:
+        each.__dict__["headers"] = (TRACE,)
     for value_, key in ((b"nonsense", b"x"), (None, None), (b"x" * 300_000, b"k")):
         world.broker.produce(value_, key)
     await world.caught_up()
@@ -87,7 +90,7 @@ def check(topic: topics.Topic, message: Message) -> None:
     known = set(type(decoded).__struct_fields__)
     assert set(plain) <= known
     if topic is topics.OUTCOMES:
-        assert set(plain) == known, "an outcome has exactly its fields, whatever their values"
+        assert set(plain) == known - {"history"}, "an outcome has exactly its fields, whatever their values"
     assert key is not None
     if "decision_id" in plain:
         assert key == plain["decision_id"].encode()
@@ -151,3 +154,36 @@ def test_an_agents_examples_keep_its_exported_input_contract(name: str) -> None:
     for example in each.examples:
         Draft202012Validator(schema).validate(msgspec.json.decode(msgspec.json.encode(example)))
     assert list(Draft202012Validator(schema).iter_errors({}))
+
+
+async def test_what_waits_and_what_it_leads_to_keeps_its_contract() -> None:
+    world = World(scorer=Score(), retry_reasons=("feature_error",), retry_delays_ms=(1, 2))
+    place = Place(topic="decision-requests", partition=0, offset=3)
+    cause = Cause(reason="feature_error", field="input", expected="x")
+    again = Redriven(count=1, place=place, letter=place, first_error=cause)
+    for id_, text in (("a", "boom"), ("b", "fine")):
+        value = msgspec.json.encode(request(id_, input={"text": text}))
+        world.broker.produce(value, id_.encode())
+        world.broker.requests[-1].__dict__["headers"] = (TRACE, (HEADER_REDRIVEN, encode(again)))
+    await world.settled()
+    await world.stop()
+    for tp in world.inputs[1:]:
+        ((_, value, headers),) = world.broker.committed[tp.topic]
+        validator("DecisionRequest").validate(msgspec.json.decode(value))
+        assert [name for name, _ in headers] == [HEADER_KEPT, "traceparent", HEADER_REDRIVEN]
+        validator("Kept").validate(msgspec.json.decode(dict(headers)[HEADER_KEPT]))
+    ((_, _, headers),) = letters = world.broker.letters()
+    check(topics.DEAD_LETTERS, letters[0])
+    validator("Kept").validate(msgspec.json.decode(dict(headers)[HEADER_KEPT]))
+    ((_, value, _),) = world.broker.committed[NAMES.outcomes]
+    plain = msgspec.json.decode(value or b"")
+    validator("Outcome").validate(plain)
+    assert plain["history"]["redriven"] == 1
+    message = message_headers(read(record(letters[0][1], key=b"a", offset=8, headers=headers)))
+    validator("Redriven").validate(msgspec.json.decode(dict(message)[HEADER_REDRIVEN]))
+    assert [name for name, _ in message] == ["traceparent", HEADER_REDRIVEN]
+    note = Redriver("", NAMES, group="g", by="me")._note(
+        read(record(b"x", offset=8, headers=headers)), feedback().observed_at
+    )
+    validator("Redrive").validate(msgspec.json.decode(encode(note)))
+    assert note.count == 2

@@ -33,7 +33,7 @@ def shown(setting: str) -> str:
         return "`~/.local/share/pointsman`"
     value = msgspec.to_builtins(getattr(Settings(), setting))
     if isinstance(value, (list, tuple)):
-        value = ",".join(value)
+        value = ",".join(map(str, value))
     if isinstance(value, float):
         value = f"{value:g}"
     return f"`{value}`" if value or value == 0 else "empty"
@@ -69,7 +69,9 @@ def test_alerts_name_metrics_that_there_are() -> None:
 
 def test_reasons_and_headers_of_dead_letters_are_documented() -> None:
     assert dict(table(MESSAGES, "reason")) == {f"`{k}`": v for k, v in dead_letter.REASONS.items()}
-    assert dict(table(MESSAGES, "header")) == {f"`{k}`": v for k, v in dead_letter.HEADERS.items()}
+    assert dict(table(MESSAGES, "header")) == {
+        f"`{k}`": v for k, v in (dead_letter.HEADERS | dead_letter.OPTIONAL).items()
+    }
 
 
 def test_limits_of_a_request_are_documented() -> None:

@@ -25,6 +25,7 @@ from pointsman.streams import topics
 from pointsman.streams.flags import FlagWriter
 from pointsman.streams.settings import Settings, load
 from pointsman.streams.store import migrate
+from pointsman.streams.store.check import Difference, ledger_check
 from pointsman.streams.topics import Names
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "agents"
@@ -131,15 +132,24 @@ class Pipeline:
     workers: list[WorkerProcess] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.names = Names(self.prefix)
         self._producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 5})
+
+    @property
+    def names(self) -> Names:
+        """The topics' names."""
+        return Names.of(self.settings)
 
     @property
     def settings(self) -> Settings:
         """As the workers have them."""
-        return load(
-            {"kafka": self.bootstrap, "topic_prefix": self.prefix, "group": f"{self.prefix}g"}, {}
-        ).settings
+        given: dict[str, Any] = {
+            "kafka": self.bootstrap,
+            "topic_prefix": self.prefix,
+            "group": f"{self.prefix}g",
+        }
+        if delays := self.options.get("retry_delays_ms"):
+            given["retry_delays_ms"] = delays.split(",")
+        return load(given, {}).settings
 
     async def prepare(self, *, flag: str = "", percentage: float = 0) -> Self:
         """Topics, tables and, if named, a flag."""
@@ -217,6 +227,11 @@ class Pipeline:
             f"{query} = {wanted}",
             detail=lambda: f"{self.rows(query)} {self._tails()}",
         )
+
+    async def ledger_differences(self) -> list[Difference]:
+        """What the ledgers say that the rows do not, of all that was written until now."""
+        async with await psycopg.AsyncConnection.connect(self.dsn) as connection:
+            return await ledger_check(connection, grace_s=0)
 
     def _tails(self) -> str:
         return "\n".join(worker.tail() for worker in self.workers)

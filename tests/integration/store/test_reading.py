@@ -53,6 +53,7 @@ EXPECTED = {
     "requested_at": datetime(2020, 2, 3, 4, 5, 6, 789, tzinfo=UTC), "created_at": START + timedelta(seconds=7),
     "total_ms": 1.5, "features_ms": 2.5, "model_ms": 3.5, "topic": REQUESTS, "cluster": "cluster-1", "topic_id": 1,
     "partition": 3, "request_offset": 7, "content_hash": "0000000700000003", "trace_id": "ab" * 16,
+    "attempts": 1, "first_reason": None, "redriven": 0,
 }  # fmt: skip
 
 

@@ -85,11 +85,11 @@ def test_a_tally_adds_batches_by_agent_and_arm_and_is_empty_once_published() -> 
         ("a", "control"): 2,
         ("b", "control"): 8,
     }
-    assert [key for key, _, _ in tally.messages(None)] == [b"a", b"b"]
-    assert tally.due(None) == 0.0
+    assert [key for key, _, _ in tally.messages()] == [b"a", b"b"]
+    assert tally.due() == 0.0
     tally.published()
-    assert tally.due(None) is None
-    assert tally.messages(None) == []
+    assert tally.due() is None
+    assert tally.messages() == []
 
 
 def test_figures_are_means_shares_and_quantiles() -> None:

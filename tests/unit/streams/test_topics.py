@@ -38,7 +38,18 @@ class Admin:
 
 
 def test_every_topic_of_the_contracts_has_its_name_with_the_prefix() -> None:
-    assert sorted(vars(Names("p-")).values()) == sorted(f"p-{name}" for name in ALL)
+    names = vars(Names("p-"))
+    waiting = names.pop("retries")
+    assert sorted([*names.values(), *waiting]) == sorted(f"p-{name}" for name in ALL)
+
+
+def test_delay_topics_are_named_after_their_delays_and_equal_delays_share_one() -> None:
+    settings = Settings(topic_prefix="p-", retry_delays_ms=(250, 60_000, 250))
+    first, second, third = Names.of(settings).retries
+    assert (first, second, third) == ("p-decision-retries-250ms", "p-decision-retries-60s", first)
+    deployed = [topic.name for topic in contract.deployed(settings.retry_delays_ms)]
+    assert len(deployed) == len(set(deployed)) == len(ALL) - 1
+    assert Names.of(Settings(retry_delays_ms=())).retries == ()
 
 
 async def test_all_is_well_where_all_topics_are_as_they_must_be() -> None:

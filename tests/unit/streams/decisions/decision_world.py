@@ -26,7 +26,7 @@ from pointsman.streams.output import Committed, Message, Output, Record
 from pointsman.streams.partition import PartitionLoop
 from pointsman.streams.settings import Settings
 from pointsman.streams.topics import Names
-from tests.builders import Score, agent, record, runtime
+from tests.builders import AT_MS, Score, agent, record, runtime
 
 NAMES = Names()
 TP = TopicPartition(NAMES.requests, 0)
@@ -39,7 +39,11 @@ class Broker:
     def __init__(self) -> None:
         self.requests: list[Record] = []
         self.position: int | None = None
+        self.positions: dict[TopicPartition, int] = {}
+        """Of the delay topics."""
         self.metadata = ""
+        self.now_ms = AT_MS
+        """Time of what is sent to a delay topic."""
         self.committed: dict[str, list[Message]] = {}
         self.transactions: list[Output] = []
         self.fates: deque[str] = deque()
@@ -56,7 +60,17 @@ class Broker:
         for (topic, _), messages in output.messages.items():
             self.committed.setdefault(topic, []).extend(messages)
         if output.positions:
-            self.position, self.metadata = output.positions[TP], output.metadata
+            self.position, self.metadata = output.positions.get(TP, self.position), output.metadata
+            self.positions |= {tp: at for tp, at in output.positions.items() if tp != TP}
+
+    def log(self, tp: TopicPartition) -> list[Record]:
+        """What lies in a partition: requests, or what waits; markers of transactions lie between."""
+        if tp == TP:
+            return self.requests
+        return [
+            record(value, key=key_, offset=2 * n, topic=tp.topic, headers=headers, timestamp=self.now_ms)
+            for n, (key_, value, headers) in enumerate(self.committed.get(tp.topic, []))
+        ]
 
     def outcomes(self) -> list[Outcome]:
         return self._all(NAMES.outcomes, Outcome)
@@ -89,8 +103,9 @@ class FakeCommitter:
     ``fenced``: another owner took over and did the same batch first.
     """
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, inputs: tuple[TopicPartition, ...] = (TP,)) -> None:
         self._broker = broker
+        self._inputs = inputs
         self._epoch = -1
 
     async def open(self) -> Committed:
@@ -99,7 +114,8 @@ class FakeCommitter:
         if self._broker.fates and self._broker.fates[0] == "open":
             self._broker.fates.popleft()
             raise OSError("no broker")
-        return Committed({TP: self._broker.position}, self._broker.metadata)
+        positions = {tp: self._broker.positions.get(tp) for tp in self._inputs}
+        return Committed(positions | {TP: self._broker.position}, self._broker.metadata)
 
     async def commit(self, output: Output) -> None:
         broker = self._broker
@@ -136,21 +152,26 @@ class FakeSource:
         self.flowing = False
         self.begun: list[int | None] = []
         self.next = 0
+        self.others: dict[TopicPartition, int] = {}
+        """Where each delay topic is read next, while it flows."""
         self.calls: list[str] = []
 
     async def begin(self, positions: dict[TopicPartition, int | None]) -> dict[TopicPartition, int]:
         self.begun.append(positions[TP])
         self.next = positions[TP] or 0
         self.flowing = True
-        return {TP: self.next}
+        self.others = {tp: at or 0 for tp, at in positions.items() if tp != TP}
+        return {TP: self.next, **self.others}
 
     def pause(self, tp: TopicPartition) -> None:
-        assert tp == TP
+        if tp != TP:
+            self.others.pop(tp, None)
+            return
         self.calls.append("pause")
         self.flowing = False
 
     def resume(self, tp: TopicPartition) -> None:
-        assert tp == TP
+        assert tp == TP, "what waits is too little to be paused here"
         self.calls.append("resume")
         self.flowing = True
 
@@ -160,6 +181,12 @@ class FakeSource:
         found = list(itertools.islice((r for r in self._broker.requests if r.offset >= self.next), count))
         if found:
             self.next = found[-1].offset + 1
+        return found
+
+    def fetch_waiting(self) -> dict[TopicPartition, list[Record]]:
+        """All that is new in the delay topics."""
+        found = {tp: [r for r in self._broker.log(tp) if r.offset >= at] for tp, at in self.others.items()}
+        self.others |= {tp: records[-1].offset + 1 for tp, records in found.items() if records}
         return found
 
 
@@ -179,12 +206,16 @@ class World:
         self.flags = Flags()
         self.scorer = scorer
         self.deadline_s = deadline_s
-        self.settings = Settings(**{"summary_interval_ms": 1, "batch_records_max": 5, **settings})
+        self.settings = Settings(
+            **{"summary_interval_ms": 1, "batch_records_max": 5, "retry_reasons": (), **settings}
+        )
         self.agents = {each.name: each for each in agents}
         self.runtimes = {name: runtime(each, model=model) for name, each in self.agents.items()}
         self.observed: list[int] = []
         self.restores = 0
         self.restore_hook: Callable[[], Awaitable[None]] | None = None
+        waiting = Names.of(self.settings).retries if self.settings.retry_reasons else ()
+        self.inputs = (TP, *(TopicPartition(topic, 0) for topic in dict.fromkeys(waiting)))
         self.start()
 
     def start(self) -> None:
@@ -193,20 +224,26 @@ class World:
         self.work = DecisionWork(TP, self.around(), lambda: self.loop.wake())  # noqa: PLW0108 - the loop comes later
         self.loop = PartitionLoop(
             number=0,
-            partitions=(TP,),
+            partitions=self.inputs,
             source=self.source,
             work=self.work,
-            committer=lambda: FakeCommitter(self.broker),
+            committer=lambda: FakeCommitter(self.broker, self.inputs),
             metrics=LaneMetrics("test"),
             batch_records_max=self.settings.batch_records_max,
             interval_s=lambda: 0.0,
             deadline_s=self.deadline_s,
+            delays_s={
+                topic: delay_ms / 1000
+                for topic, delay_ms in zip(
+                    Names.of(self.settings).retries, self.settings.retry_delays_ms, strict=True
+                )
+            },
         )
         self.task: asyncio.Task[None] | None = None
 
     def around(self) -> Surroundings:
         return Surroundings(
-            names=NAMES,
+            names=Names.of(self.settings),
             runtimes=self.runtimes,
             validator=Validator(self.agents, self.settings.request_bytes_max),
             flags=self.flags,
@@ -249,6 +286,9 @@ class World:
         for _ in range(turns):
             if self.loop.ready.is_set() and (fetched := self.source.fetch(count)):
                 self.loop.offer(TP, fetched)
+            if self.loop.ready.is_set():
+                for tp, records in self.source.fetch_waiting().items():
+                    self.loop.offer(tp, records)
             await asyncio.sleep(0)
 
     async def until(self, condition: Callable[[], bool], what: str = "condition") -> None:
@@ -264,6 +304,19 @@ class World:
         self.run()
         end = self.broker.requests[-1].offset + 1 if self.broker.requests else None
         await self.until(lambda: self.broker.position == end, f"position {end}, not {self.broker.position}")
+
+    def waiting(self) -> int:
+        """Records of delay topics that are not worked on yet."""
+        return sum(
+            each.offset >= self.broker.positions.get(tp, 0)
+            for tp in self.inputs[1:]
+            for each in self.broker.log(tp)
+        )
+
+    async def settled(self) -> None:
+        """Everything is read, and nothing waits."""
+        await self.caught_up()
+        await self.until(lambda: not self.waiting(), "nothing that waits")
 
     async def stop(self) -> None:
         """A polite stop: it must end by itself."""

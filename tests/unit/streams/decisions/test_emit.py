@@ -9,13 +9,16 @@ from typing import Any
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from pointsman.schemas.control import Flag
 from pointsman.schemas.latency import bucket
 from pointsman.schemas.outcome import (
     Answer,
     Answers,
+    Cause,
     FlagState,
+    History,
     Outcome,
     Place,
     Timings,
@@ -57,6 +60,12 @@ flags = st.none() | st.builds(
     Flag, name=texts, percentage=st.floats(0, 100), version=st.integers(0, 2**53), seed=texts,
     changed_at=moments, changed_by=texts,
 )  # fmt: skip
+histories = st.just(UNSET) | st.builds(
+    History,
+    attempts=st.integers(1, 4),
+    first_error=st.none() | st.builds(Cause, reason=texts, field=texts, expected=texts),
+    redriven=st.integers(0, 3),
+)
 places = st.tuples(
     st.sampled_from(["decision-requests", "other-\N{SNOWMAN}"]), st.integers(0, 64), st.integers(0, 2**62)
 )
@@ -99,6 +108,7 @@ def decisions(draw: st.DrawFn) -> Decision:
         ),
         flag=draw(flags),
         features_ms=draw(st.floats(0, 1e3)),
+        histories=draw(st.none() | st.lists(histories, min_size=len(parts), max_size=len(parts))),
     )
 
 
@@ -145,6 +155,7 @@ def expected(decision: Decision, i: int) -> Outcome:
             topic=accepted.record.topic, partition=accepted.record.partition, offset=accepted.record.offset
         ),
         content_hash=accepted.content_hash,
+        history=decision.histories[i] if decision.histories else UNSET,
     )
 
 

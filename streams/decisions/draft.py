@@ -1,0 +1,126 @@
+"""`Draft`: a batch before its commit, in parts by the topic they were read from; nothing of it counts yet."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from aiokafka import TopicPartition
+from msgspec import UNSET, UnsetType
+
+from pointsman.schemas.control import Flag
+from pointsman.schemas.outcome import History
+from pointsman.schemas.retry import Assigned
+from pointsman.schemas.summary import ArmSummary, Ledger
+from pointsman.streams.decisions.duplicates import key
+from pointsman.streams.decisions.emit import Decided
+from pointsman.streams.decisions.features import Computed
+from pointsman.streams.decisions.retry import FIRST, Came
+from pointsman.streams.decisions.route import Counter
+from pointsman.streams.decisions.runtime import Runtime
+from pointsman.streams.decisions.validate import Accepted, Checked, Rejected
+from pointsman.streams.output import Output, Record
+
+
+@dataclass(slots=True)
+class Part:
+    """What was read of one topic, sorted out."""
+
+    tp: TopicPartition
+    read: list[Record]
+    """As they were read: their number and places are what the ledger counts."""
+    records: list[Record]
+    """The requests that they are: the same, but for delay topics. Held here, for `came` knows them by identity."""
+    checked: Checked
+    came: dict[int, Came]
+    """By identity of a request's record; empty but for delay topics and what was sent again."""
+    assigned: dict[int, Assigned] = field(default_factory=dict)
+    """What requests that failed were assigned at this attempt, by identity of their records."""
+    decided: list[Decided] = field(default_factory=list)
+    letters: list[Rejected] = field(default_factory=list)
+    again: list[tuple[str, int]] = field(default_factory=list)
+    """Reason and attempt to come of the requests that are tried again."""
+
+    waited: bool = False
+    """Whether it was read from a delay topic."""
+
+    def came_of(self, record: Record) -> Came:
+        """What a request went through before."""
+        return self.came.get(id(record), FIRST)
+
+    def groups(self, requests: list[Accepted]) -> list[tuple[Assigned | None, list[Accepted]]]:
+        """One agent's requests by what they were assigned before; None: they are to be split."""
+        if not self.came:
+            return [(None, requests)]
+        found: dict[Assigned | None, list[Accepted]] = {}
+        for each in requests:
+            found.setdefault(self.came_of(each.record).assigned, []).append(each)
+        return list(found.items())
+
+    def histories(self, requests: list[Accepted]) -> list[History | UnsetType] | None:
+        """What the outcomes tell; None where none has anything to tell."""
+        if not self.came:
+            return None
+        return [
+            came.history() if (came := self.came.get(id(each.record))) is not None else UNSET
+            for each in requests
+        ]
+
+    def reject(self, rejected: list[Rejected]) -> None:
+        """These requests get no outcome now, so their ids stay free."""
+        for each in rejected:
+            self.checked.rejected.append(each)
+            self.checked.answered.pop(key(each.request_id), None)
+
+    def ledger(self, known: Ledger | None, position: int | None) -> Ledger:
+        """The counts since the last summary with this part's; ``position``: where reading it began."""
+        start, end = self.read[0].offset, self.read[-1].offset + 1
+        if known is None:
+            at = start if position is None else position
+            known = Ledger(topic=self.tp.topic, partition=self.tp.partition, start=at, end=at)
+        pending = sum(each.pending for each in self.decided)
+        return Ledger(
+            topic=known.topic,
+            partition=known.partition,
+            start=known.start,
+            end=end,
+            requests=known.requests + len(self.read),
+            outcomes=known.outcomes + sum(len(each.outcomes) for each in self.decided) - pending,
+            pending=known.pending + pending,
+            dead_letters=known.dead_letters + len(self.letters),
+            duplicates=known.duplicates + sum(self.checked.duplicates.values()),
+            retrying=known.retrying + len(self.again),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """One agent's requests of a part that share a flag's state, before the model is asked."""
+
+    part: Part
+    runtime: Runtime
+    computed: Computed
+    candidates: list[bool]
+    flag: Flag | Assigned | None
+    features_ms: float
+
+
+@dataclass(slots=True)
+class Draft:
+    """What a batch changes once it is committed."""
+
+    output: Output
+    positions: dict[TopicPartition, int]
+    even: dict[str, Counter]
+    ledgers: dict[str, Ledger]
+    """Counts since the last summary, by topic."""
+    parts: list[Part] = field(default_factory=list)
+    answered: dict[int, int] = field(default_factory=dict)
+    """Ids that this batch answers, whatever topic they came from."""
+    arms: list[Mapping[str, ArmSummary]] = field(default_factory=list)
+    unasked: list[tuple[Runtime, list[Accepted], list[tuple[float, ...]]]] = field(default_factory=list)
+    shadows_sent: int = 0
+    summary_sent: bool = False
+    token: int = field(default_factory=lambda: random.getrandbits(53))
+    """Committed with the offsets, so that it can be told later whether this draft was committed."""

@@ -1,0 +1,74 @@
+"""Delay topics in a lane: what waits is no lag, and they are read only beside the requests of their partition."""
+
+from __future__ import annotations
+
+import time
+
+from aiokafka import TopicPartition
+
+from tests.builders import record
+from tests.unit.streams.test_lane import World
+
+LEAD, WAITS = TopicPartition("t", 1), TopicPartition("u", 1)
+LONG_S = 3_600.0
+
+
+def made() -> World:
+    world = World(stalled_after_s=30)
+    world.lane._delays_s = {"u": LONG_S}
+    return world
+
+
+async def test_a_delay_topic_is_read_only_by_whoever_has_its_requests() -> None:
+    world = made()
+    world.lane.own([TopicPartition("u", 2)])
+    assert world.lane.loops == {}
+    assert world.consumer.paused == {TopicPartition("u", 2)}, "nothing flows, and nobody is fenced"
+    assert world.lane.health()["ready"]
+    await world.lane.release()
+
+
+async def test_requests_lead_and_are_served_without_their_delay_topics_too() -> None:
+    world = made()
+    await world.own(WAITS, LEAD, TopicPartition("t", 2))
+    assert {n: loop.partitions for n, loop in world.lane.loops.items()} == {
+        1: (LEAD, WAITS),
+        2: (TopicPartition("t", 2),),
+    }
+    await world.lane.release()
+
+
+async def test_what_waits_is_neither_lag_nor_a_stall_however_much_it_is() -> None:
+    world = made()
+    await world.own(LEAD, WAITS)
+    loop = world.lane.loops[1]
+    now = round(time.time() * 1000)
+    loop.offer(WAITS, [record(b"x", offset=n, topic="u", partition=1, timestamp=now) for n in (5, 6)])
+    world.consumer.at[WAITS] = 7
+    world.consumer.stable = {LEAD: 5, WAITS: 1_000}
+    loop.last_progress -= 31
+    world.consumer.heard_ms = time.time() * 1000
+    await world.lane.measure()
+    health = world.lane.health()
+    assert (health["lag_records"], health["waiting_records"], health["healthy"]) == (0, 2 + 993, True)
+    assert world.idle[1].got == []
+    world.consumer.stable[LEAD] = 9  # requests that nobody works on are lag as ever
+    loop.last_progress -= 31
+    await world.lane.measure()
+    health = world.lane.health()
+    assert (health["lag_records"], health["stalled_partitions"]) == (4, [1])
+    await world.lane.release()
+
+
+async def test_what_is_due_and_not_worked_on_is_lag() -> None:
+    world = made()
+    await world.own(LEAD, WAITS)
+    loop = world.lane.loops[1]
+    old = [record(b"x", offset=n, topic="u", partition=1, timestamp=1) for n in (5, 6)]
+    loop.offer(WAITS, old)
+    assert (loop.waiting, loop.holds(WAITS)) == (0, False)
+    world.consumer.stable = {LEAD: 5, WAITS: 10}
+    world.consumer.at[WAITS] = 7
+    await world.lane.measure()
+    assert (world.lane.lags[1], world.lane.waiting[1]) == (2 + 3, 0)
+    await world.lane.release()
