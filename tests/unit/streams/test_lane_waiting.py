@@ -7,7 +7,7 @@ import time
 from aiokafka import TopicPartition
 
 from tests.builders import record
-from tests.unit.streams.test_lane import World
+from tests.unit.streams.test_lane import World, until
 
 LEAD, WAITS = TopicPartition("t", 1), TopicPartition("u", 1)
 LONG_S = 3_600.0
@@ -71,4 +71,53 @@ async def test_what_is_due_and_not_worked_on_is_lag() -> None:
     world.consumer.at[WAITS] = 7
     await world.lane.measure()
     assert (world.lane.lags[1], world.lane.waiting[1]) == (2 + 3, 0)
+    await world.lane.release()
+
+
+async def test_a_restart_forgets_what_waited_and_reads_it_anew() -> None:
+    world = made()
+    await world.own(LEAD, WAITS)
+    loop = world.lane.loops[1]
+    now = round(time.time() * 1000)
+
+    def offer(*times: int) -> None:
+        loop.offer(
+            WAITS,
+            [
+                record(b"x", offset=5 + n, topic="u", partition=1, timestamp=each)
+                for n, each in enumerate(times)
+            ],
+        )
+
+    offer(1, now)
+    loop.fail(OSError("unreadable"))
+    await until(lambda: not loop.ready.is_set())
+    await until(loop.ready.is_set)
+    assert (loop.buffered, loop.waiting) == (0, 0)
+    world.idle[1].got.clear()
+    offer(now, now)
+    assert (loop.buffered, loop.waiting, loop.holds(WAITS)) == (2, 2, True)
+    assert loop._take() == {}
+    await world.lane.release()
+
+
+async def test_what_was_taken_is_due_no_more_and_the_rest_waits_on() -> None:
+    world = made()
+    await world.own(LEAD, WAITS)
+    loop = world.lane.loops[1]
+    now = round(time.time() * 1000)
+    for round_ in range(3):
+        times = [1, 1] if round_ < 2 else [1, now]
+        offsets = [5 + 2 * round_, 6 + 2 * round_]
+        loop.offer(
+            WAITS,
+            [
+                record(b"x", offset=at, topic="u", partition=1, timestamp=each)
+                for at, each in zip(offsets, times, strict=True)
+            ],
+        )
+        await until(lambda: loop.buffered == loop.waiting)
+    assert world.idle[1].got == [5, 6, 7, 8, 9]
+    assert (loop.buffered, loop.waiting) == (1, 1)
+    assert loop.failure is None
     await world.lane.release()
