@@ -19,8 +19,10 @@ PREFIX: Final = "POINTSMAN_"
 OUTSIDE: Final = frozenset({"POINTSMAN_CONFIG", "POINTSMAN_TEST_KAFKA", "POINTSMAN_TEST_DSN"})
 """Variables of ours that are no settings: where the file is, and where the tests' servers are."""
 SECRET: Final = frozenset({"dsn"})
+SHOWN_MAX: Final = 200
+"""Characters of a wrong value in its error."""
 
-Positive = Annotated[int, Meta(ge=1)]
+Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Percent = Annotated[float, Meta(ge=0, le=100)]
 
 
@@ -51,12 +53,13 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     group: Annotated[
         str,
         Meta(
-            pattern="^[A-Za-z0-9._-]{1,100}$",
+            pattern=r"^[A-Za-z0-9._-]{1,100}$(?!\n)",
             description="Consumer group, and first part of the transactional ids.",
         ),
     ] = "pointsman"
     topic_prefix: Annotated[
-        str, Meta(pattern="^[A-Za-z0-9._-]{0,100}$", description="Stands before the name of every topic.")
+        str,
+        Meta(pattern=r"^[A-Za-z0-9._-]{0,100}$(?!\n)", description="Stands before the name of every topic."),
     ] = ""
     partitions: Annotated[Positive, Meta(description="Partitions of topics that `topics create` makes.")] = 4
     replication: Annotated[Positive, Meta(description="Replication factor of topics that are created.")] = 1
@@ -180,10 +183,13 @@ def load(
 
 def _from_file(path: str) -> dict[str, Any]:
     try:
-        found = tomllib.loads(Path(path).read_text())
+        found = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InvalidSetting("POINTSMAN_CONFIG", f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # of all kinds: a number too long for Python is no TOML error
         raise InvalidSetting("POINTSMAN_CONFIG", f"{path} is not TOML: {error}") from error
     for name in found:
         _known(name, f"{name} (in {path})")
@@ -217,10 +223,37 @@ def _convert(name: str, value: Any, origin: str) -> Any:
     if name == "bands":
         _check_bands(value)
     try:
+        _check_texts(value)
         return msgspec.convert(value, _TYPES[name], strict=origin == "file", str_keys=True)
     except (msgspec.ValidationError, ValueError) as error:
         shown = PREFIX + name.upper() if origin == "environment" else name
-        raise InvalidSetting(shown, f"{error}, not {value!r} (from the {origin})") from error
+        raise InvalidSetting(shown, f"{error}, not {_cut(value)} (from the {origin})") from error
+
+
+def _cut(value: Any) -> str:
+    """A wrong value for people, of which the beginning says enough."""
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of thousands of digits has no text
+        return "so long a number"
+    return text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}…"
+
+
+def _check_texts(value: Any) -> None:
+    """Settings go to other processes as JSON, and to the system as paths and addresses. Raises ValueError."""
+    if isinstance(value, Mapping):
+        value = [*value, *value.values()]
+    if isinstance(value, (list, tuple)):
+        for each in value:
+            _check_texts(each)
+    elif isinstance(value, str) and ("\0" in value or _lone_surrogate(value)):
+        msg = "Expected text in UTF-8 without zero characters"
+        raise ValueError(msg)
+
+
+def _lone_surrogate(value: str) -> bool:
+    """As the system hands over bytes that are no text."""
+    return any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def _check_bands(value: Any) -> None:
