@@ -182,7 +182,7 @@ class SinkWork(Work):
         for record in records:
             try:
                 letters.append(DeadLetter.from_headers(record.headers))
-            except ValueError as error:
+            except InvalidMessage as error:
                 self._foreign(record, str(error))
         return {"dead_letters": letters}
 
