@@ -93,8 +93,8 @@ def _read_file(token: bytes, stream: Iterator[bytes], entry: _Entry) -> None:
     """One file: ``:modes ids status`` and its path or two, or ``added TAB removed TAB path``."""
     if token.startswith(b":"):
         status = token.rpartition(b" ")[2][:1]
-        previous = _next(stream) if status in (b"R", b"C") else None
-        path = _next(stream)
+        previous = _next_path(stream) if status in (b"R", b"C") else None
+        path = _next_path(stream)
         entry.names.append(path)
         if previous is not None:
             entry.names.append(previous)
@@ -107,8 +107,8 @@ def _read_file(token: bytes, stream: Iterator[bytes], entry: _Entry) -> None:
         raise HistoryError(msg)
     added, removed, path = counted.groups()
     if not path:
-        _next(stream)
-        path = _next(stream)
+        _next_path(stream)
+        path = _next_path(stream)
     file = entry.files.get(path)
     if file is not None:
         entry.files[path] = _with_lines(file, added, removed)
@@ -120,6 +120,14 @@ def _next(stream: Iterator[bytes]) -> bytes:
         msg = "the git log ends in the middle of a commit"
         raise HistoryError(msg)
     return token
+
+
+def _next_path(stream: Iterator[bytes]) -> bytes:
+    path = _next(stream)
+    if not path:
+        msg = "a file of a git log has no name"
+        raise HistoryError(msg)
+    return path
 
 
 def _changed(path: bytes, status: bytes, previous: bytes | None) -> ChangedFile:
