@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from msgspec import Struct
@@ -94,6 +94,14 @@ class SinkBatch:
             raise ValueError(msg)
 
 
+@dataclass(frozen=True, slots=True)
+class Unfit:
+    """A message that the tables cannot hold: whose it is, and why."""
+
+    name: str
+    why: str
+
+
 @dataclass(slots=True, kw_only=True)
 class WriteResult:
     """Messages that were written, and those that had been before (``duplicates``, of any kind)."""
@@ -104,3 +112,4 @@ class WriteResult:
     ledgers: int = 0
     dead_letters: int = 0
     duplicates: int = 0
+    unfit: list[Unfit] = field(default_factory=list)
