@@ -19,6 +19,8 @@ PREFIX: Final = "POINTSMAN_"
 OUTSIDE: Final = frozenset({"POINTSMAN_CONFIG", "POINTSMAN_TEST_KAFKA", "POINTSMAN_TEST_DSN"})
 """Variables of ours that are no settings: where the file is, and where the tests' servers are."""
 SECRET: Final = frozenset({"dsn"})
+FILE_BYTES_MAX: Final = 64 * 1024
+"""Ten times all settings with a comment on each; a key of a hundred thousand dots would take the parser minutes."""
 SHOWN_MAX: Final = 200
 """Characters of a wrong value in its error."""
 
@@ -183,7 +185,11 @@ def load(
 
 def _from_file(path: str) -> dict[str, Any]:
     try:
-        found = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        with Path(path).open("rb") as file:
+            content = file.read(FILE_BYTES_MAX + 1)
+        if len(content) > FILE_BYTES_MAX:
+            raise InvalidSetting("POINTSMAN_CONFIG", f"{path} is larger than {FILE_BYTES_MAX} bytes")
+        found = tomllib.loads(content.decode())
     except OSError as error:
         raise InvalidSetting("POINTSMAN_CONFIG", f"cannot read {path}: {error.strerror}") from error
     except (
