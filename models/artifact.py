@@ -7,7 +7,9 @@ a process that only compares scores with a threshold stays small.
 from __future__ import annotations
 
 import hashlib
+import io
 import warnings
+import zipfile
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +27,8 @@ CARD_FILE: Final = "card.json"
 MODEL_FILE: Final = "model.skops"
 MODEL_BYTES_MAX: Final = 64 * 1024 * 1024
 """A model is read whole to check it; a larger file is a mistake or an attack."""
+INFLATED_BYTES_MAX: Final = 4 * MODEL_BYTES_MAX
+"""Its archive may say that it holds so much; numbers hardly compress, and what unpacks a thousandfold is an attack."""
 CARD_BYTES_MAX: Final = 4 * 1024 * 1024
 """Hundreds of times the card of 30 features."""
 _NO_FILES: Final = ("", ".", "..")
@@ -215,6 +219,7 @@ def _estimator(file: Path, data: bytes, card: Card) -> Any:
     import skops.io  # noqa: PLC0415
 
     _check_version(file, card)
+    _check_inflated(file, data)
     try:
         unknown = sorted(set(skops.io.get_untrusted_types(data=data)) - TRUSTED)
     except Exception as error:  # any file may stand there: whatever its parser raises means the same
@@ -227,6 +232,17 @@ def _estimator(file: Path, data: bytes, card: Card) -> Any:
             return skops.io.loads(data, trusted=sorted(TRUSTED))
     except Exception as error:
         raise ModelArtifactError(file, f"cannot be loaded ({_libraries_text(card)}): {error}") from error
+
+
+def _check_inflated(file: Path, data: bytes) -> None:
+    """No more is ever unpacked of an archive's file than the size that stands in its head."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            size = sum(each.file_size for each in archive.infolist())
+    except Exception as error:  # any file may stand there
+        raise ModelArtifactError(file, f"is no skops file ({error})") from error
+    if size > INFLATED_BYTES_MAX:
+        raise ModelArtifactError(file, f"unpacks to {size} bytes, {INFLATED_BYTES_MAX} are allowed")
 
 
 def _check_version(file: Path, card: Card) -> None:
