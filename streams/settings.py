@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -14,6 +13,7 @@ from msgspec import Meta, Struct
 
 from pointsman.models.agent import Bands
 from pointsman.schemas.errors import InvalidSetting
+from pointsman.streams.values import beginning, check_address, check_bands, check_texts
 
 PREFIX: Final = "POINTSMAN_"
 OUTSIDE: Final = frozenset({"POINTSMAN_CONFIG", "POINTSMAN_TEST_KAFKA", "POINTSMAN_TEST_DSN"})
@@ -21,8 +21,6 @@ OUTSIDE: Final = frozenset({"POINTSMAN_CONFIG", "POINTSMAN_TEST_KAFKA", "POINTSM
 SECRET: Final = frozenset({"dsn"})
 FILE_BYTES_MAX: Final = 64 * 1024
 """Ten times all settings with a comment on each; a key of a hundred thousand dots would take the parser minutes."""
-SHOWN_MAX: Final = 200
-"""Characters of a wrong value in its error."""
 
 Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Percent = Annotated[float, Meta(ge=0, le=100)]
@@ -150,7 +148,6 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 NAMES: Final = Settings.__struct_fields__
-_EDGES: Final = tuple(each.name for each in fields(Bands))
 _SEPARATORS: Final = {"agents": ":", "lanes": ","}
 
 
@@ -227,47 +224,16 @@ _TYPES: Final = {field.name: field.type for field in msgspec.structs.fields(Sett
 def _convert(name: str, value: Any, origin: str) -> Any:
     _known(name, name)
     if name == "bands":
-        _check_bands(value)
+        check_bands(value)
     try:
-        _check_texts(value)
-        return msgspec.convert(value, _TYPES[name], strict=origin == "file", str_keys=True)
+        check_texts(value)
+        found = msgspec.convert(value, _TYPES[name], strict=origin == "file", str_keys=True)
+        check_address(name, found)
     except (msgspec.ValidationError, ValueError) as error:
         shown = PREFIX + name.upper() if origin == "environment" else name
-        raise InvalidSetting(shown, f"{error}, not {_cut(value)} (from the {origin})") from error
-
-
-def _cut(value: Any) -> str:
-    """A wrong value for people, of which the beginning says enough."""
-    try:
-        text = repr(value)
-    except ValueError:  # a whole number of thousands of digits has no text
-        return "so long a number"
-    return text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}…"
-
-
-def _check_texts(value: Any) -> None:
-    """Settings go to other processes as JSON, and to the system as paths and addresses. Raises ValueError."""
-    if isinstance(value, Mapping):
-        value = [*value, *value.values()]
-    if isinstance(value, (list, tuple)):
-        for each in value:
-            _check_texts(each)
-    elif isinstance(value, str) and ("\0" in value or _lone_surrogate(value)):
-        msg = "Expected text in UTF-8 without zero characters"
-        raise ValueError(msg)
-
-
-def _lone_surrogate(value: str) -> bool:
-    """As the system hands over bytes that are no text."""
-    return any("\ud800" <= letter <= "\udfff" for letter in value)
-
-
-def _check_bands(value: Any) -> None:
-    """A misspelt edge would be passed over in silence, and the default stand in its place."""
-    for agent, bands in value.items() if isinstance(value, Mapping) else ():
-        for edge in bands if isinstance(bands, Mapping) else ():
-            if edge not in _EDGES:
-                raise InvalidSetting(f"bands.{agent}.{edge}", f"no such edge; one of {', '.join(_EDGES)}")
+        told = "what stands there" if name in SECRET else beginning(value)
+        raise InvalidSetting(shown, f"{error}, not {told} (from the {origin})") from error
+    return found
 
 
 def meaning(name: str) -> str:
