@@ -57,6 +57,10 @@ check: $(DEV)  ## lint, format, types and unit tests, in under a minute
 	@$(PY) -m mypy
 	@$(PY) -m pytest -q tests/unit tests/style tests/docs tests/contract
 
+.PHONY: fuzz
+fuzz: $(DEV)  ## odd bytes into every decoder, with a fresh seed: ARGS="--minutes 10"; finds are kept in tests/corpus
+	@$(PY) -m tests.fuzz $(ARGS)
+
 .PHONY: format
 format: $(DEV)  ## let ruff lay out the code and mend what it can
 	@$(PY) -m ruff format .

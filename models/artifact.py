@@ -7,7 +7,9 @@ a process that only compares scores with a threshold stays small.
 from __future__ import annotations
 
 import hashlib
+import io
 import warnings
+import zipfile
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +27,11 @@ CARD_FILE: Final = "card.json"
 MODEL_FILE: Final = "model.skops"
 MODEL_BYTES_MAX: Final = 64 * 1024 * 1024
 """A model is read whole to check it; a larger file is a mistake or an attack."""
+INFLATED_BYTES_MAX: Final = 4 * MODEL_BYTES_MAX
+"""Its archive may say that it holds so much; numbers hardly compress, and what unpacks a thousandfold is an attack."""
+CARD_BYTES_MAX: Final = 4 * 1024 * 1024
+"""Hundreds of times the card of 30 features."""
+_NO_FILES: Final = ("", ".", "..")
 PROBE_TOLERANCE: Final = 2e-6
 """Two units of the last kept decimal: another machine's exp may differ in the last bit before rounding."""
 TRUSTED: Final = frozenset(
@@ -158,16 +165,24 @@ def load_card(folder: Path) -> Card:
     """The card alone, without scikit-learn. Raises `ModelArtifactError`."""
     file = folder / CARD_FILE
     try:
-        card = msgspec.json.decode(file.read_bytes(), type=Card)
+        with file.open("rb") as stream:
+            data = stream.read(CARD_BYTES_MAX + 1)
+        if len(data) > CARD_BYTES_MAX:
+            raise ModelArtifactError(file, f"is larger than {CARD_BYTES_MAX} bytes")
+        card = msgspec.json.decode(data, type=Card)
     except OSError as error:
         raise ModelArtifactError(file, f"cannot be read ({error.strerror})") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ModelArtifactError(file, f"is no model card ({error})") from error
     if not 0 < card.threshold < 1:
         raise ModelArtifactError(file, f"threshold is {card.threshold}, expected between 0 and 1")
     if len(card.medians) != len(card.feature_names):
         raise ModelArtifactError(file, "medians and feature_names differ in length")
-    if Path(card.model_file).name != card.model_file:
+    if (
+        Path(card.model_file).name != card.model_file
+        or card.model_file in _NO_FILES
+        or "\0" in card.model_file
+    ):
         raise ModelArtifactError(file, f"model_file {card.model_file!r} must be a name in the same folder")
     return card
 
@@ -204,6 +219,7 @@ def _estimator(file: Path, data: bytes, card: Card) -> Any:
     import skops.io  # noqa: PLC0415
 
     _check_version(file, card)
+    _check_inflated(file, data)
     try:
         unknown = sorted(set(skops.io.get_untrusted_types(data=data)) - TRUSTED)
     except Exception as error:  # any file may stand there: whatever its parser raises means the same
@@ -216,6 +232,17 @@ def _estimator(file: Path, data: bytes, card: Card) -> Any:
             return skops.io.loads(data, trusted=sorted(TRUSTED))
     except Exception as error:
         raise ModelArtifactError(file, f"cannot be loaded ({_libraries_text(card)}): {error}") from error
+
+
+def _check_inflated(file: Path, data: bytes) -> None:
+    """No more is ever unpacked of an archive's file than the size that stands in its head."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            size = sum(each.file_size for each in archive.infolist())
+    except Exception as error:  # any file may stand there
+        raise ModelArtifactError(file, f"is no skops file ({error})") from error
+    if size > INFLATED_BYTES_MAX:
+        raise ModelArtifactError(file, f"unpacks to {size} bytes, {INFLATED_BYTES_MAX} are allowed")
 
 
 def _check_version(file: Path, card: Card) -> None:

@@ -107,7 +107,7 @@ def _run(action: Callable[[], T], place: str) -> T:
     except PointsmanError as error:
         msg = f"{place}: {error}"
         raise AgentError(msg) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         msg = f"{place}: import failed: {type(error).__name__}: {error}"
         raise AgentError(msg) from error
 
@@ -124,7 +124,7 @@ def _agent_of(module: ModuleType, place: str) -> Agent:
 
 
 def _check_name(name: str, place: str) -> None:
-    if not _NAME.match(name):
+    if not isinstance(name, str) or not _NAME.match(name):
         msg = f"{place}: {name!r} is no agent name: lower-case letters, digits and hyphens, a letter first, at most 63"
         raise AgentError(msg)
     if name in RESERVED:

@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 
 from pointsman.schemas.request import Moment
 
-FlagName = Annotated[str, Meta(pattern="^[a-z][a-z0-9._-]{0,99}$")]
+FlagName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9._-]{0,99}$(?!\n)")]
 Percentage = Annotated[float, Meta(ge=0, le=100)]
 
 
@@ -17,7 +17,7 @@ class Flag(Struct, frozen=True, kw_only=True):
 
     name: FlagName
     percentage: Percentage
-    version: Annotated[int, Meta(ge=1)]
+    version: Annotated[int, Meta(ge=1, le=2**63 - 1)]
     """Rises by one with each change."""
     seed: Annotated[str, Meta(min_length=1, max_length=64)]
     """Drawn when the flag is first set, then kept: it makes the sticky split monotone."""

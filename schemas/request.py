@@ -17,7 +17,7 @@ Unit = Annotated[
     ),
 ]
 AgentName = Annotated[
-    str, Meta(pattern="^[a-z][a-z0-9-]{0,62}$", description="Name of the agent that is asked.")
+    str, Meta(pattern=r"^[a-z][a-z0-9-]{0,62}$(?!\n)", description="Name of the agent that is asked.")
 ]
 EventTime = Annotated[
     datetime,

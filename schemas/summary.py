@@ -9,27 +9,35 @@ from msgspec import Meta, Struct
 from pointsman.schemas.outcome import Arm
 from pointsman.schemas.request import Moment
 
+_INT64 = 2**63 - 1
+Sum = Annotated[int, Meta(ge=0, le=_INT64)]
+"""What the tables can hold."""
+FloatSum = Annotated[float, Meta(ge=-1e18, le=1e18)]
+"""Far above any real sum, and two of them still add up to a number."""
+Bucket = Annotated[int, Meta(ge=0, le=35_000)]
+"""`latency.bucket` of what no clock can tell, 10^300 ms; from 35,700 on a bucket's edge is no float any more."""
+
 
 class ArmSummary(Struct, kw_only=True, omit_defaults=True):
     """Decisions of one agent and one assigned arm since the lane's last summary."""
 
     agent: str
     arm: Arm
-    decisions: int = 0
-    by_ml: int = 0
+    decisions: Sum = 0
+    by_ml: Sum = 0
     """Answered by the model; the others by the rules."""
-    fallbacks: dict[str, int] = {}
+    fallbacks: dict[str, Sum] = {}
     """Fallback reason to count."""
-    validations: int = 0
-    escalations: int = 0
-    confidence_sum: float = 0.0
-    both_answered: int = 0
+    validations: Sum = 0
+    escalations: Sum = 0
+    confidence_sum: FloatSum = 0.0
+    both_answered: Sum = 0
     """Decisions for which both arms' answers were known."""
-    agreements: int = 0
+    agreements: Sum = 0
     """Of these, how many agreed."""
-    latency: dict[int, int] = {}
+    latency: dict[Bucket, Sum] = {}
     """`latency.bucket` of the total latency to count: histograms that merge by addition."""
-    latency_sum_ms: float = 0.0
+    latency_sum_ms: FloatSum = 0.0
 
 
 class Ledger(Struct, kw_only=True, omit_defaults=True):
@@ -40,15 +48,15 @@ class Ledger(Struct, kw_only=True, omit_defaults=True):
     """
 
     topic: str
-    partition: int
-    start: int
-    end: int
-    requests: int = 0
-    outcomes: int = 0
-    pending: int = 0
-    dead_letters: int = 0
-    duplicates: int = 0
-    retrying: Annotated[int, Meta(ge=0)] = 0
+    partition: Annotated[int, Meta(ge=0, le=2**31 - 1)]
+    start: Sum
+    end: Sum
+    requests: Sum = 0
+    outcomes: Sum = 0
+    pending: Sum = 0
+    dead_letters: Sum = 0
+    duplicates: Sum = 0
+    retrying: Sum = 0
 
     def difference(self) -> int:
         """Requests that are unaccounted for: 0 unless something was lost or doubled."""

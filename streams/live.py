@@ -58,7 +58,9 @@ class Live:
                 known = load(table[key].current())
                 if known is not None:
                     merge(known, arm)
-                table[key] = dump(known or arm)
+                stored = dump(known or arm)
+                load(stored)  # a sum that could not be read again would stand in the table's way for a day
+                table[key] = stored
 
     def figures(self) -> dict[str, Any]:
         """Per agent and arm, figures over the last minute, hour and day."""

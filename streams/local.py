@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from pointsman.streams.settings import Settings
 
@@ -18,7 +19,7 @@ from pointsman.streams.settings import Settings
 class Running(Struct, kw_only=True):
     """Addresses of what runs."""
 
-    pid: int
+    pid: Annotated[int, Meta(ge=1, le=2**31 - 1)]
     """Of the process that started it."""
     kafka: str
     dsn: str
@@ -47,10 +48,18 @@ def write(settings: Settings, running: Running) -> None:
 def read(settings: Settings) -> Running | None:
     """The addresses, or None where nothing runs: a file that a killed process left behind counts as none."""
     try:
-        running = msgspec.json.decode(path(settings).read_bytes(), type=Running)
-    except (OSError, msgspec.DecodeError):
+        running = decode(path(settings).read_bytes())
+    except OSError:
         return None
-    return running if alive(running.pid) else None
+    return running if running is not None and alive(running.pid) else None
+
+
+def decode(value: bytes) -> Running | None:
+    """A file's content, or None where it is none of ours."""
+    try:
+        return msgspec.json.decode(value, type=Running)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def remove(settings: Settings) -> None:

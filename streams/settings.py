@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -15,13 +14,16 @@ from msgspec import Meta, Struct
 from pointsman.models.agent import Bands
 from pointsman.schemas.errors import InvalidSetting
 from pointsman.schemas.topics import RETRY_DELAYS_MS
+from pointsman.streams.values import beginning, check_address, check_bands, check_texts
 
 PREFIX: Final = "POINTSMAN_"
 OUTSIDE: Final = frozenset({"POINTSMAN_CONFIG", "POINTSMAN_TEST_KAFKA", "POINTSMAN_TEST_DSN"})
 """Variables of ours that are no settings: where the file is, and where the tests' servers are."""
 SECRET: Final = frozenset({"dsn"})
+FILE_BYTES_MAX: Final = 64 * 1024
+"""Ten times all settings with a comment on each; a key of a hundred thousand dots would take the parser minutes."""
 
-Positive = Annotated[int, Meta(ge=1)]
+Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Percent = Annotated[float, Meta(ge=0, le=100)]
 
 
@@ -52,12 +54,13 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     group: Annotated[
         str,
         Meta(
-            pattern="^[A-Za-z0-9._-]{1,100}$",
+            pattern=r"^[A-Za-z0-9._-]{1,100}$(?!\n)",
             description="Consumer group, and first part of the transactional ids.",
         ),
     ] = "pointsman"
     topic_prefix: Annotated[
-        str, Meta(pattern="^[A-Za-z0-9._-]{0,100}$", description="Stands before the name of every topic.")
+        str,
+        Meta(pattern=r"^[A-Za-z0-9._-]{0,100}$(?!\n)", description="Stands before the name of every topic."),
     ] = ""
     partitions: Annotated[Positive, Meta(description="Partitions of topics that `topics create` makes.")] = 4
     replication: Annotated[Positive, Meta(description="Replication factor of topics that are created.")] = 1
@@ -163,7 +166,6 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 NAMES: Final = Settings.__struct_fields__
-_EDGES: Final = tuple(each.name for each in fields(Bands))
 SEPARATORS: Final = {"agents": ":", "lanes": ",", "retry_reasons": ",", "retry_delays_ms": ","}
 """Settings that are lists, and what parts them in one text."""
 
@@ -199,10 +201,17 @@ def load(
 
 def _from_file(path: str) -> dict[str, Any]:
     try:
-        found = tomllib.loads(Path(path).read_text())
+        with Path(path).open("rb") as file:
+            content = file.read(FILE_BYTES_MAX + 1)
+        if len(content) > FILE_BYTES_MAX:
+            raise InvalidSetting("POINTSMAN_CONFIG", f"{path} is larger than {FILE_BYTES_MAX} bytes")
+        found = tomllib.loads(content.decode())
     except OSError as error:
         raise InvalidSetting("POINTSMAN_CONFIG", f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # of all kinds: a number too long for Python is no TOML error
         raise InvalidSetting("POINTSMAN_CONFIG", f"{path} is not TOML: {error}") from error
     for name in found:
         _known(name, f"{name} (in {path})")
@@ -234,20 +243,16 @@ _TYPES: Final = {field.name: field.type for field in msgspec.structs.fields(Sett
 def _convert(name: str, value: Any, origin: str) -> Any:
     _known(name, name)
     if name == "bands":
-        _check_bands(value)
+        check_bands(value)
     try:
-        return msgspec.convert(value, _TYPES[name], strict=origin == "file", str_keys=True)
+        check_texts(value)
+        found = msgspec.convert(value, _TYPES[name], strict=origin == "file", str_keys=True)
+        check_address(name, found)
     except (msgspec.ValidationError, ValueError) as error:
         shown = PREFIX + name.upper() if origin == "environment" else name
-        raise InvalidSetting(shown, f"{error}, not {value!r} (from the {origin})") from error
-
-
-def _check_bands(value: Any) -> None:
-    """A misspelt edge would be passed over in silence, and the default stand in its place."""
-    for agent, bands in value.items() if isinstance(value, Mapping) else ():
-        for edge in bands if isinstance(bands, Mapping) else ():
-            if edge not in _EDGES:
-                raise InvalidSetting(f"bands.{agent}.{edge}", f"no such edge; one of {', '.join(_EDGES)}")
+        told = "what stands there" if name in SECRET else beginning(value)
+        raise InvalidSetting(shown, f"{error}, not {told} (from the {origin})") from error
+    return found
 
 
 def meaning(name: str) -> str:

@@ -182,7 +182,7 @@ class SinkWork(Work):
         for record in records:
             try:
                 letters.append(DeadLetter.from_headers(record.headers))
-            except ValueError as error:
+            except InvalidMessage as error:
                 self._foreign(record, str(error))
         return {"dead_letters": letters}
 
@@ -243,6 +243,13 @@ class Database(Committer):
             metrics.DATABASE_UP.set(0)
             raise
         metrics.SINK_DOUBLES.inc(result.duplicates)
+        for each in result.unfit:
+            metrics.FOREIGN.labels(self._tp.topic).inc()
+            place = {"topic": self._tp.topic, "partition": self._tp.partition}
+            logger.error(
+                "no table can hold a message; passed over",
+                extra={**place, "of": each.name, "error": each.why},
+            )
 
     async def _send(self, output: Output) -> None:
         if self._producer is None:

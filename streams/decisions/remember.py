@@ -29,6 +29,15 @@ class _Outcome(Struct):
 _decode = Decoder(_Outcome).decode
 
 
+def recalled(value: bytes | None) -> tuple[str, int, datetime] | None:
+    """Of a record of the outcomes' topic: id, 32 bits of the content's hash, and when; None where it is not ours."""
+    try:
+        outcome = _decode(value or b"")
+        return outcome.decision_id, short(outcome.content_hash), outcome.decided_at
+    except (DecodeError, ValueError, RecursionError):  # the sink reports it
+        return None
+
+
 async def remember(
     servers: str, tp: TopicPartition, answered: Answered, *, ids_max: int, window_s: float
 ) -> int:
@@ -68,13 +77,9 @@ async def _read(
         fetched = await consumer.getmany(tp, timeout_ms=POLL_MS, max_records=5_000)
         ids = {}
         for record in fetched.get(tp, ()):
-            try:
-                outcome = _decode(record.value or b"")
-                content = short(outcome.content_hash)
-            except (DecodeError, ValueError):  # not ours; the sink reports it
-                continue
-            if outcome.decided_at >= since:
-                ids[key(outcome.decision_id)] = content
+            known = recalled(record.value)
+            if known is not None and known[2] >= since:
+                ids[key(known[0])] = known[1]
         answered.keep(ids, time.monotonic())
         count += len(ids)
     return count

@@ -36,7 +36,7 @@ def encode_metadata(metadata: Metadata) -> str:
     """JSON that fits the broker's limit; of more counters than fit, the longest are left out and begin anew."""
     even = dict(metadata.even)
     text = _json(metadata)
-    while len(text) > METADATA_BYTES_MAX:
+    while len(text.encode()) > METADATA_BYTES_MAX:
         del even[max(even, key=len)]
         text = _json(msgspec.structs.replace(metadata, even=even))
     return text
@@ -52,7 +52,7 @@ def decode_metadata(text: str) -> Metadata:
         return Metadata()
     try:
         return msgspec.json.decode(text, type=Metadata)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return Metadata()
 
 

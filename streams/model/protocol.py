@@ -17,10 +17,10 @@ from array import array
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from itertools import starmap
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from pointsman.models.decider import Row
 from pointsman.schemas.errors import PointsmanError
@@ -69,8 +69,8 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     agent: str
     version: str
     sha256: str
-    features: int
-    """Columns that a row must have."""
+    features: Annotated[int, Meta(ge=0, le=FRAME_BYTES_MAX // 8)]
+    """Columns that a row must have; one row fits a frame."""
 
 
 class Hello(Struct, frozen=True, kw_only=True):
@@ -147,7 +147,7 @@ def decode_hello(body: bytes) -> Hello:
     """Raises `ProtocolError` for another version of the protocol, or what is no hello at all."""
     try:
         hello = msgspec.json.decode(memoryview(body)[1:], type=Hello)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         msg = f"the server's hello cannot be read: {error}"
         raise ProtocolError(msg) from error
     if hello.protocol != VERSION:

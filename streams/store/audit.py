@@ -7,6 +7,7 @@ from the batch's start: a batch that was written before, or is being written by 
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -17,11 +18,19 @@ import psycopg
 from pointsman.streams.store import feedback, writes
 from pointsman.streams.store.batch import SinkBatch, WriteResult
 from pointsman.streams.store.errors import OffsetConflict, StoreUnavailable, translated
+from pointsman.streams.store.fits import fitting
 from pointsman.streams.store.pool import Connection, make_pool
 from pointsman.streams.store.queries import load
 from pointsman.streams.store.rows import Packer
 
 _SQL: Final = load("audit.sql")
+_REFUSALS: Final = (
+    psycopg.DataError,
+    OverflowError,
+    ValueError,
+    struct.error,
+)
+"""What a value that no column can hold leads to: in the database, in the driver, and where rows are packed."""
 
 
 class AuditStore:
@@ -89,15 +98,27 @@ class AuditStore:
     async def write(self, batch: SinkBatch) -> WriteResult:
         """Writes all of a batch, or nothing. Returns what was new and what had been written before.
 
-        Raises `OffsetConflict` if the lane does not stand at the batch's start, and `StoreUnavailable`.
+        What the tables cannot hold, which is none of ours, is left out and reported. Raises `OffsetConflict` if
+        the lane does not stand at the batch's start, and `StoreUnavailable`.
         """
         async with self._deadline(), translated():
-            topic_ids = await self._topic_ids(batch)
             try:
-                return await self._write(batch, topic_ids, careful=False)
-            except psycopg.errors.UniqueViolation:
-                # Something of it was written before, from another place of the topic: look at each key.
-                return await self._write(batch, topic_ids, careful=True)
+                return await self._written(batch)
+            except _REFUSALS:
+                kept, unfit = fitting(batch)
+                if not unfit:
+                    raise
+            result = await self._written(kept)
+            result.unfit += unfit
+            return result
+
+    async def _written(self, batch: SinkBatch) -> WriteResult:
+        topic_ids = await self._topic_ids(batch)
+        try:
+            return await self._write(batch, topic_ids, careful=False)
+        except psycopg.errors.UniqueViolation:
+            # Something of it was written before, from another place of the topic: look at each key.
+            return await self._write(batch, topic_ids, careful=True)
 
     async def _write(self, batch: SinkBatch, topic_ids: dict[str, int], *, careful: bool) -> WriteResult:
         result = WriteResult()

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
 
 from msgspec import Struct
 
 from pointsman.schemas import dead_letter
+from pointsman.schemas.errors import InvalidMessage
 from pointsman.schemas.feedback import Feedback
 from pointsman.schemas.outcome import Outcome, ShadowAnswer
 from pointsman.schemas.summary import Summary
 from pointsman.streams.decisions.retry import kept_in
+
+_DECIMAL: Final = re.compile(r"[0-9]{1,19}")
+_INT32, _INT64 = 2**31 - 1, 2**63 - 1
+TOPIC_LETTERS_MAX: Final = 249
+"""Kafka's own limit."""
 
 
 class DeadLetter(Struct, frozen=True, kw_only=True):
@@ -30,13 +38,12 @@ class DeadLetter(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_headers(cls, headers: Sequence[tuple[str, bytes]]) -> DeadLetter:
-        """From a record's headers. Raises ValueError if the place is missing or no number."""
+        """From a record's headers. Raises `InvalidMessage` if the place is missing or the table cannot hold it."""
         # A header of the sender's, which the letter carries on, may have no value.
         found = {name: (value or b"").decode(errors="replace") for name, value in headers}
         topic = found.get(dead_letter.HEADER_TOPIC)
-        if not topic:
-            msg = f"a dead letter needs the header {dead_letter.HEADER_TOPIC!r}"
-            raise ValueError(msg)
+        if not topic or len(topic) > TOPIC_LETTERS_MAX or "\0" in topic:
+            raise InvalidMessage("wrong_type", f"header {dead_letter.HEADER_TOPIC}", "a topic's name")
         kept = kept_in(headers)
         taken = kept.taken_from if kept else None
         return cls(
@@ -44,12 +51,19 @@ class DeadLetter(Struct, frozen=True, kw_only=True):
             field=found.get(dead_letter.HEADER_FIELD, ""),
             expected=found.get(dead_letter.HEADER_EXPECTED, ""),
             topic=topic,
-            partition=int(found.get(dead_letter.HEADER_PARTITION, "")),
-            offset=int(found.get(dead_letter.HEADER_OFFSET, "")),
-            attempt=int(found.get(dead_letter.HEADER_ATTEMPT, "0")),
+            partition=_number(found, dead_letter.HEADER_PARTITION, _INT32),
+            offset=_number(found, dead_letter.HEADER_OFFSET, _INT64),
+            attempt=_number({dead_letter.HEADER_ATTEMPT: "0"} | found, dead_letter.HEADER_ATTEMPT, _INT32),
             taken_topic=taken.topic if taken else None,
             taken_offset=taken.offset if taken else None,
         )
+
+
+def _number(found: Mapping[str, str], name: str, largest: int) -> int:
+    text = found.get(name, "")
+    if not _DECIMAL.fullmatch(text) or int(text) > largest:
+        raise InvalidMessage("wrong_type", f"header {name}", f"a number up to {largest}, not {text[:40]!r}")
+    return int(text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +102,14 @@ class SinkBatch:
             raise ValueError(msg)
 
 
+@dataclass(frozen=True, slots=True)
+class Unfit:
+    """A message that the tables cannot hold: whose it is, and why."""
+
+    name: str
+    why: str
+
+
 @dataclass(slots=True, kw_only=True)
 class WriteResult:
     """Messages that were written, and those that had been before (``duplicates``, of any kind)."""
@@ -98,3 +120,4 @@ class WriteResult:
     ledgers: int = 0
     dead_letters: int = 0
     duplicates: int = 0
+    unfit: list[Unfit] = field(default_factory=list)

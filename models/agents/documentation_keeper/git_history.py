@@ -34,6 +34,10 @@ _BOT: Final = re.compile(
     re.IGNORECASE,
 )
 _REVERTS: Final = re.compile(rb"This reverts commit ([0-9a-f]{7,64})")
+_COUNTED: Final = re.compile(rb"([0-9]{1,18}|-)\t([0-9]{1,18}|-)\t(.*)", re.DOTALL)
+"""Lines added, lines removed, path; a binary file has no lines."""
+_SECONDS: Final = re.compile(rb"-?[0-9]{1,18}")
+_SHA: Final = re.compile(rb"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _TRAILER: Final = re.compile(rb"^[A-Z][A-Za-z-]+(-by|-[Ii]d|-on): ")
 
 
@@ -51,7 +55,8 @@ def read_git(repository: Path, *, newest: int | None = None, name: str | None = 
     ``name`` is the repository's in requests (default: its folder's). An unborn HEAD has none. A shallow
     clone has those that are there. Raises `HistoryError` where git fails.
     """
-    name = name or repository.resolve().name or "repository"
+    # A folder's name need not be text; a request's repository is.
+    name = name or _text(os.fsencode(repository.resolve().name)) or "repository"
     if not _has_commits(repository):
         return
     land, landed_at = _landings(repository)
@@ -63,7 +68,10 @@ def read_git(repository: Path, *, newest: int | None = None, name: str | None = 
 
 
 def parse(tokens: Iterable[bytes]) -> Iterator[_Entry]:
-    """Commits from the NUL-separated tokens of ``git log -z --raw --numstat`` in our format."""
+    """Commits from the NUL-separated tokens of ``git log -z --raw --numstat`` in our format.
+
+    Raises `HistoryError` for what git does not print, as where its output was cut.
+    """
     entry: _Entry | None = None
     stream = iter(tokens)
     for raw in stream:
@@ -71,7 +79,10 @@ def parse(tokens: Iterable[bytes]) -> Iterator[_Entry]:
         if token == _MARK:
             if entry is not None:
                 yield entry
-            entry = _Entry([next(stream) for _ in _FIELDS], {}, [])
+            entry = _Entry([_next(stream) for _ in _FIELDS], {}, [])
+            if not _SHA.fullmatch(entry.fields[0]):
+                msg = f"no commit of a git log: {_text(entry.fields[0][:100])!r}"
+                raise HistoryError(msg)
         elif token and entry is not None:
             _read_file(token, stream, entry)
     if entry is not None:
@@ -81,33 +92,53 @@ def parse(tokens: Iterable[bytes]) -> Iterator[_Entry]:
 def _read_file(token: bytes, stream: Iterator[bytes], entry: _Entry) -> None:
     """One file: ``:modes ids status`` and its path or two, or ``added TAB removed TAB path``."""
     if token.startswith(b":"):
-        status = token.rsplit(b" ", 1)[1][:1]
-        previous = next(stream) if status in b"RC" else None
-        path = next(stream)
+        status = token.rpartition(b" ")[2][:1]
+        previous = _next_path(stream) if status in (b"R", b"C") else None
+        path = _next_path(stream)
         entry.names.append(path)
         if previous is not None:
             entry.names.append(previous)
         if len(entry.files) < _KEPT_MAX:
             entry.files[path] = _changed(path, status, previous)
         return
-    added, removed, path = token.split(b"\t", 2)
+    counted = _COUNTED.fullmatch(token)
+    if counted is None:
+        msg = f"no file of a git log: {_text(token[:100])!r}"
+        raise HistoryError(msg)
+    added, removed, path = counted.groups()
     if not path:
-        next(stream)
-        path = next(stream)
+        _next_path(stream)
+        path = _next_path(stream)
     file = entry.files.get(path)
     if file is not None:
         entry.files[path] = _with_lines(file, added, removed)
 
 
+def _next(stream: Iterator[bytes]) -> bytes:
+    token = next(stream, None)
+    if token is None:
+        msg = "the git log ends in the middle of a commit"
+        raise HistoryError(msg)
+    return token
+
+
+def _next_path(stream: Iterator[bytes]) -> bytes:
+    path = _next(stream)
+    if not path:
+        msg = "a file of a git log has no name"
+        raise HistoryError(msg)
+    return path
+
+
 def _changed(path: bytes, status: bytes, previous: bytes | None) -> ChangedFile:
-    known = cast("Status", status.decode() if status in b"AMDRCT" else "M")
+    known = cast("Status", status.decode() if status and status in b"AMDRCT" else "M")
     return ChangedFile(
         path=_text(path)[:1000], status=known, previous=None if previous is None else _text(previous)[:1000]
     )
 
 
 def _with_lines(file: ChangedFile, added: bytes, removed: bytes) -> ChangedFile:
-    binary = added == b"-"
+    binary = b"-" in (added, removed)
     return ChangedFile(
         path=file.path,
         added=0 if binary else min(int(added), LINES_MAX),
@@ -158,7 +189,12 @@ def _text(raw: bytes) -> str:
 
 
 def _time(raw: bytes) -> datetime:
-    return _moment(int(raw or b"0"))
+    return _moment(_seconds(raw))
+
+
+def _seconds(raw: bytes) -> int:
+    """A time as git prints it: nothing where the commit's own is damaged."""
+    return int(raw) if _SECONDS.fullmatch(raw) else 0
 
 
 def _moment(seconds: int) -> datetime:
@@ -200,7 +236,7 @@ def _landings(repository: Path) -> tuple[dict[bytes, bytes], dict[bytes, int]]:
             if sha not in land and sha in parents:
                 land[sha] = commit
                 todo.extend(parents[sha])
-    return land, {commit: int(when) for commit, when in main}
+    return land, {commit: _seconds(when) for commit, when in main}
 
 
 def _documented_landings(repository: Path, land: dict[bytes, bytes]) -> set[bytes]:

@@ -22,10 +22,16 @@ from pointsman.models.agents.documentation_keeper.measure import NEEDED, NOT_NEE
 from pointsman.models.agents.documentation_keeper.request import LINES_MAX, ChangedFile, CodeChange, Status
 from pointsman.models.agents.documentation_keeper.subject import mask
 from pointsman.schemas.errors import PointsmanError
+from pointsman.schemas.request import EventTime
 
 FILES_MAX: Final = 200
 """Files of a commit that go into its request; a tree-wide rewrite says no more with its other thousands."""
+LINE_BYTES_MAX: Final = 32 * 1024 * 1024
+"""A commit of 400,000 files. A longer line, which a small compressed file may hold, is no commit."""
+PATH_LETTERS_MAX: Final = 1000
+"""What a request may hold of a path."""
 _GZIP: Final = b"\x1f\x8b"
+_Name = Annotated[str, Meta(min_length=1)]
 LABEL_KINDS: Final = frozenset({"readme", "docs"})
 
 
@@ -56,11 +62,11 @@ class Commit(Struct, frozen=True, kw_only=True):
 
 
 class _File(Struct, frozen=True):
-    path: str = field(name="p")
+    path: _Name = field(name="p")
     added: int = field(name="a")
     removed: int = field(name="r")
     status: Status = field(name="s", default="M")
-    previous: str | None = field(name="o", default=None)
+    previous: _Name | None = field(name="o", default=None)
     docstrings: tuple[int, int, int, int] = field(name="d", default=(0, 0, 0, 0))
 
 
@@ -70,10 +76,10 @@ class _Labels(Struct, frozen=True):
 
 
 class _Line(Struct, frozen=True):
-    repo: str
+    repo: _Name
     sha: str
-    authored_at: datetime
-    committed_at: datetime
+    authored_at: EventTime
+    committed_at: EventTime
     author: str
     land: str
     subject: str
@@ -97,11 +103,16 @@ def _lines(file: Path) -> Iterator[_Line]:
     number = 0
     try:
         with _opened(file) as stream:
-            for text in stream:
+            while text := stream.readline(LINE_BYTES_MAX + 1):
                 number += 1
+                if len(text) > LINE_BYTES_MAX:
+                    msg = f"{file}, line {number}: longer than {LINE_BYTES_MAX} bytes"
+                    raise HistoryError(msg)
                 if text.strip():
                     yield decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+    except (
+        msgspec.DecodeError, UnicodeDecodeError, RecursionError, gzip.BadGzipFile, EOFError, zlib.error
+    ) as error:  # fmt: skip
         msg = f"{file}, line {number}: {error}"
         raise HistoryError(msg) from error
     except OSError as error:
@@ -149,11 +160,11 @@ def _code_only(file: _File) -> ChangedFile | None:
     if not binary and any(file.docstrings) and added <= 0 and removed <= 0:
         return None
     return ChangedFile(
-        path=file.path,
+        path=file.path[:PATH_LETTERS_MAX],
         added=min(max(added, 0), LINES_MAX),
         removed=min(max(removed, 0), LINES_MAX),
         status=file.status,
-        previous=file.previous,
+        previous=None if file.previous is None else file.previous[:PATH_LETTERS_MAX],
         binary=binary,
     )
 

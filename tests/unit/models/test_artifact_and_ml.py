@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import shutil
 import subprocess
 import sys
+import zipfile
 from math import log
 from pathlib import Path
 from typing import Any
@@ -131,6 +133,20 @@ def test_a_file_that_is_no_archive_is_refused(folder: Path) -> None:
     (folder / "model.skops").write_bytes(b"junk")
     rewrite(folder, model_sha256=hashlib.sha256(b"junk").hexdigest())
     with pytest.raises(ModelArtifactError, match="is no skops file"):
+        load_scorer(folder)
+
+
+def test_an_archive_that_unpacks_to_far_more_than_it_is_is_refused(folder: Path) -> None:
+    bomb = io.BytesIO()
+    with (
+        zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("schema.json", "w") as file,
+    ):
+        for _ in range(artifact.INFLATED_BYTES_MAX // 2**20 + 1):
+            file.write(bytes(2**20))
+    (folder / "model.skops").write_bytes(bomb.getvalue())
+    rewrite(folder, model_sha256=hashlib.sha256(bomb.getvalue()).hexdigest())
+    with pytest.raises(ModelArtifactError, match="unpacks to"):
         load_scorer(folder)
 
 

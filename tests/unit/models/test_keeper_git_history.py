@@ -157,6 +157,26 @@ def test_git_failing_half_way_is_an_error_not_a_short_history(repository: Reposi
         read(repository)
 
 
+def test_a_commit_without_times_is_read(repository: Repository) -> None:
+    repository.commit("One", {"a.py": "1\n"})
+    tree = repository.git("rev-parse", "HEAD^{tree}")
+    odd = repository.folder / "odd"
+    odd.write_bytes(f"tree {tree}\nauthor A <a@b.c>\ncommitter A <a@b.c>\n\nTimeless\n".encode())
+    sha = repository.git("hash-object", "-t", "commit", "-w", "--literally", str(odd))
+    repository.git("update-ref", "refs/heads/main", sha)
+    (only,) = read(repository)
+    assert (only.sha, only.committed_at.year) == (sha, 1970)
+
+
+def test_a_folder_whose_name_is_no_text_gives_its_repository_one(tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    repository = Repository(folder)
+    repository.commit("One", {"a.py": "1\n"})
+    (only,) = read(repository)
+    assert only.repository == "\ufffd"
+    msgspec.json.encode(only)
+
+
 def test_reading_may_stop_early(repository: Repository) -> None:
     for n in range(30):
         repository.commit(f"Change {n}", {"a.py": f"{n}\n"})

@@ -84,7 +84,7 @@ arms = st.builds(
     decisions=counts,
     fallbacks=st.dictionaries(texts, counts, max_size=3),
     latency=st.dictionaries(st.integers(0, 3_000), counts, max_size=5),
-    latency_sum_ms=reals,
+    latency_sum_ms=st.floats(-1e18, 1e18),
 )
 long = st.none() | st.text(st.characters(codec="utf-8"), max_size=50)
 amounts = st.none() | st.floats(0, 1e12)

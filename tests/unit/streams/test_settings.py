@@ -157,6 +157,31 @@ def test_variables_of_others_and_of_the_tests_are_left_alone() -> None:
 
 
 @pytest.mark.parametrize(
+    "servers", [":::", "a:b", "a:0", "a:65536", "[::1", "[::z]:1", ",", "a,,b", "PLAINTEXT://a:1", "a b"]
+)
+def test_servers_that_are_no_addresses_are_refused(servers: str) -> None:
+    with pytest.raises(InvalidSetting, match="kafka: Expected host:port"):
+        load({"kafka": servers}, {})
+
+
+@pytest.mark.parametrize(
+    "servers", ["a", "a:9092", "a:1, b:2", "10.0.0.1:9092", "[::1]:9092", "ü.example:1", ""]
+)
+def test_servers_are_hosts_with_ports(servers: str) -> None:
+    assert load({"kafka": servers}, {}).settings.kafka == servers
+
+
+@pytest.mark.parametrize(
+    "dsn", ["hunter2", "postgresql://[hunter2", "host=a hunter2", "user=a password=hunter2\0"]
+)
+def test_a_connection_string_that_is_none_is_refused_and_not_shown(dsn: str) -> None:
+    with pytest.raises(InvalidSetting) as raised:
+        load({"dsn": dsn}, {})
+    assert raised.value.name == "dsn"
+    assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
     "dsn",
     [
         "postgresql://me:S3cret@host/db",

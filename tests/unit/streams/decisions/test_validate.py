@@ -58,7 +58,7 @@ BAD: dict[str, tuple[bytes | None, bytes | None, str, str]] = {
     "no input": (b'{"id":"r1","agent":"small"}', b"r1", "missing_field", "input"),
     "unknown agent": (body().replace(b"small", b"large"), b"r1", "unknown_agent", "agent"),
     "no name of an agent": (body().replace(b"small", b"Small One"), b"r1", "wrong_type", "agent"),
-    "agent with a line end": (body().replace(b"small", b"small\\n"), b"r1", "unknown_agent", "agent"),
+    "agent with a line end": (body().replace(b"small", b"small\\n"), b"r1", "wrong_type", "agent"),
     "input of another type": (body("[1]"), b"r1", "wrong_type", "input"),
     "wrong type in the input": (body('{"p":"high"}'), b"r1", "wrong_type", "input.p"),
     "out of range in the input": (body('{"p":1.5}'), b"r1", "wrong_type", "input.p"),

@@ -369,7 +369,15 @@ async def test_breakers_of_agents_are_their_own() -> None:
 
 
 @pytest.mark.parametrize(
-    "first", [encode_hello(Hello(protocol=VERSION + 1, models=[])), b"\0" * 100, frame(b"\x01{"), b""]
+    "first",
+    [
+        encode_hello(Hello(protocol=VERSION + 1, models=[])),
+        b"\0" * 100,
+        frame(b"\x01{"),
+        frame(b'\x01{"protocol":1,"models":[],"x":' + b"[" * 3_000),
+        b"",
+    ],
+    ids=["another version", "zeros", "half a JSON", "deep", "nothing"],
 )
 async def test_a_server_with_no_proper_hello_is_not_used(first: bytes) -> None:
     visits = 0

@@ -1,0 +1,1 @@
+"""Fuzzing: every place where bytes from outside become values, what must hold there, and inputs worth keeping."""
