@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -37,15 +37,17 @@ Record = tuple[bytes | None, bytes | None]
 class WorkerProcess:
     """`pointsman worker` as a process of its own, its log in a file."""
 
-    def __init__(self, settings: dict[str, str], log: Path) -> None:
+    def __init__(
+        self, settings: dict[str, str], log: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.log = log
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("POINTSMAN_")}
-        environment |= {f"POINTSMAN_{name.upper()}": value for name, value in settings.items()}
+        base = {name: value for name, value in os.environ.items() if not name.startswith("POINTSMAN_")}
+        base |= {f"POINTSMAN_{name.upper()}": value for name, value in settings.items()}
         with log.open("ab") as out:
             self._began = out.tell()
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "pointsman.streams.cli", "worker"],
-                env=environment | {"POINTSMAN_LOG": "json"},
+                env=base | {"POINTSMAN_LOG": "json"} | dict(environment or {}),
                 stdout=out,
                 stderr=out,
                 stdin=subprocess.DEVNULL,
@@ -55,6 +57,10 @@ class WorkerProcess:
     def pid(self) -> int:
         """Of the worker itself."""
         return self._process.pid
+
+    def ended(self) -> int | None:
+        """Its exit code, None while it runs."""
+        return self._process.poll()
 
     def ops(self) -> str | None:
         """Address of its operations port, once it said so."""
@@ -138,7 +144,8 @@ class Pipeline:
     def settings(self) -> Settings:
         """As the workers have them."""
         return load(
-            {"kafka": self.bootstrap, "topic_prefix": self.prefix, "group": f"{self.prefix}g"}, {}
+            {"kafka": self.bootstrap, "topic_prefix": self.prefix, "group": f"{self.prefix}g"} | self.options,
+            {},
         ).settings
 
     async def prepare(self, *, flag: str = "", percentage: float = 0) -> Self:
