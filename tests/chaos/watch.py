@@ -96,6 +96,8 @@ EXPLAINED: Final = (
     # a new broker makes its groups' topic when the first group comes; and each coordinator begins by loading
     (r"aiokafka\.consumer\.group_coordinator: .*GroupCoordinatorNotAvailableError", ANY),
     (r"aiokafka\.consumer\.group_coordinator: .*(GroupLoadInProgress|CoordinatorLoadInProgress)", ANY),
+    # a worker that is started meanwhile
+    (r"pointsman: no Kafka broker answers", BROKER),
     # the library's own words for a broker that is away or does not answer
     (r"aiokafka: Unable (to )?(connect|update metadata)", BROKER),
     (r"aiokafka(\.\w+)*: .*(NodeNotReady|KafkaConnectionError|RequestTimedOut|NotReady|closed)", MOVES),

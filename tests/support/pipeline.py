@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -138,7 +139,10 @@ class Pipeline:
 
     def __post_init__(self) -> None:
         self.names = Names(self.prefix)
-        self._producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 5})
+
+    @functools.cached_property
+    def _producer(self) -> Producer:
+        return Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 5})
 
     @property
     def settings(self) -> Settings:
