@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.errors import KafkaError, ProducerClosed, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
 from pointsman.streams.errors import Fenced
@@ -162,7 +162,10 @@ async def send(producer: AIOKafkaProducer, output: Output) -> list[asyncio.Futur
     futures = []
     for (topic, partition), messages in output.messages.items():
         for batch in batches(producer, messages):
-            futures.append(await producer.send_batch(batch, topic, partition=partition))
+            future = await producer.send_batch(batch, topic, partition=partition)
+            # Where another step of the transaction fails first nobody asks for this one's error.
+            future.add_done_callback(_seen)
+            futures.append(future)
     return futures
 
 
@@ -184,4 +187,21 @@ async def close(producer: AIOKafkaProducer) -> None:
         await asyncio.wait_for(producer.stop(), CLOSE_S)
     except (TimeoutError, KafkaError, OSError) as error:
         logger.debug("a producer did not close politely: %r", error)
-        await producer.client.close()
+        await _abandon(producer)
+
+
+async def _abandon(producer: AIOKafkaProducer) -> None:
+    """End what `stop` leaves running when it does not end: a sender that tries for ever, and who waits for it."""
+    sender, accumulator = producer._sender, producer._message_accumulator  # noqa: SLF001 - nothing public does it
+    await producer.client.close()  # first: what is under way fails at once
+    accumulator.fail_all(ProducerClosed())
+    if sender is not None:
+        try:
+            await asyncio.wait_for(sender.close(), CLOSE_S)
+        except (TimeoutError, KafkaError, OSError) as error:
+            logger.debug("a sender ended with %r", error)
+
+
+def _seen(future: asyncio.Future[Any]) -> None:
+    if not future.cancelled():
+        future.exception()
