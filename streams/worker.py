@@ -16,7 +16,7 @@ from mode import Service
 
 from pointsman.models.agent import Agent
 from pointsman.models.registry import load_agents
-from pointsman.streams import metrics, topics
+from pointsman.streams import condition, metrics, topics
 from pointsman.streams.errors import TopicProblem
 from pointsman.streams.model.breaker import BreakerPolicy, State
 from pointsman.streams.model.client import ModelClient
@@ -65,8 +65,16 @@ class Worker:
     """Whether the Faust app runs; where it does not, the live figures stand still."""
 
     def health(self) -> dict[str, Any]:
-        """State of each part. ``healthy`` means progress in every lane; a model that is away is no illness."""
-        lanes = {lane.name: lane.health() for lane in (self.topology.decisions, self.topology.sink) if lane}
+        """State of each part. ``healthy`` means progress in every lane; a model that is away is no illness.
+
+        ``condition`` is the worst of the lanes': `condition.of_lane`.
+        """
+        lanes: dict[str, dict[str, Any]] = {
+            lane.name: dict(lane.health()) for lane in (self.topology.decisions, self.topology.sink) if lane
+        }
+        for name, lane in lanes.items():
+            lane["condition"] = condition.of_lane(lane, self.settings.batch_records_max)
+            metrics.BEHIND.labels(name).set(lane["condition"] == "behind")
         models = self._models()
         for agent, state in models.items():
             metrics.MODEL_UP.labels(agent).set(state["version"] is not None)
@@ -74,6 +82,7 @@ class Worker:
         return {
             "healthy": all(lane["healthy"] for lane in lanes.values()),
             "ready": all(lane["ready"] for lane in lanes.values()),
+            "condition": condition.worst(lane["condition"] for lane in lanes.values()),
             "lanes": lanes,
             "control_plane": self.control_plane,
             "models": models,
