@@ -11,10 +11,17 @@ import time
 from pathlib import Path
 
 from tests.chaos import faults, plan, record
+from tests.chaos.burst import Burst
 from tests.chaos.plan import KINDS, Plan
 from tests.chaos.run import Result, Run
 
-SIZES = {"short": (8, 0.75, 80), "default": (20, 3.0, 80), "long": (150, 30.0, 80), "soak": (0, 60.0, 100)}
+SIZES = {
+    "short": (8, 0.75, 80),
+    "default": (20, 3.0, 80),
+    "long": (150, 30.0, 80),
+    "soak": (0, 60.0, 100),
+    "burst": (0, 1.5, 600),
+}
 """Plan to its faults, minutes and requests a second, unless said otherwise."""
 
 
@@ -34,7 +41,8 @@ def main() -> int:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "plan.json").write_text(chosen.to_json())
         print(f"logs and plan: {folder}; again: python -m tests.chaos --file {folder}/plan.json", flush=True)
-        result = Run(chosen, folder, say=lambda text: print(text, flush=True)).go()
+        kind = Burst if chosen.name == "burst" else Run
+        result = kind(chosen, folder, say=lambda text: print(text, flush=True)).go()
         results.append(result)
         _say(result)
         if options.record:

@@ -39,6 +39,8 @@ class Decided:
     by_ml: bool
     fallback: str | None
     content_hash: str
+    total_ms: float = 0.0
+    """From the request's record to the outcome's emission."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +180,7 @@ def _of_message(body: dict[str, Any]) -> Decided:
         by_ml=body["source"] == "ml",
         fallback=body["fallback_reason"],
         content_hash=body["content_hash"],
+        total_ms=timings["total_ms"],
     )
 
 
@@ -223,6 +226,7 @@ def _of_row(row: tuple[Any, ...]) -> Decided:
         by_ml=row[10] == "ml",
         fallback=row[17],
         content_hash=content_hash,
+        total_ms=row[-6],
     )
 
 

@@ -167,6 +167,11 @@ class Run:
         return "" if counted >= ends else f"the ledger knows {counted} of {ends} requests"
 
     def _count(self, truth: Truth, found: Evidence) -> None:
+        totals = sorted(each.total_ms for _, each in found.outcomes) or [0.0]
+        self.result.figures["latency_ms"] = {
+            f"p{share}": round(totals[min(len(totals) - 1, len(totals) * share // 100)], 1)
+            for share in (50, 95, 99)
+        }
         self.result.counts = {
             "faults": len(self.result.done),
             "sent": len(truth.sent),

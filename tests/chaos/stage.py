@@ -55,8 +55,9 @@ class Member:
         self.paused = False
         self.starts = 0
         self.logs: list[Path] = []
+        self.options = options
+        """Settings of its next process."""
         self._stage = stage
-        self._options = options
         self._environment = environment
         self._again_at = 0.0
 
@@ -66,7 +67,7 @@ class Member:
         self.starts += 1
         log = self._stage.folder / f"{self.name}-{self.starts}.log"
         self.logs.append(log)
-        self.process = WorkerProcess(self._options, log, self._environment)
+        self.process = WorkerProcess(self.options, log, self._environment)
 
     def tend(self, now_s: float) -> None:
         """Note it when it ended unasked, and start it again a moment later."""
@@ -143,7 +144,8 @@ class Stage:
         # Of its own and short: a Unix socket's path has 107 bytes, and what is left in it is ours.
         self.temporary = Path(tempfile.mkdtemp(prefix="pmc-"))
         self.temporary.chmod(0o755)
-        records = int(self.plan.rate * self.plan.seconds * 1.3)
+        # a burst sends some twenty times what its rate says, of which a third is left by its throttle
+        records = int(self.plan.rate * self.plan.seconds * (8 if self.plan.name == "burst" else 1.3))
         self.database = Database(self.temporary, records * BYTES_A_DECISION // 1_000_000)
         self.broker = Broker()
         self.models = ModelServer(self.temporary)

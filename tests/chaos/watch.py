@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import statistics
 from collections import defaultdict
@@ -12,8 +13,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import psutil
+import psycopg
 
 from tests.chaos.stage import Stage
+
+logger = logging.getLogger(__name__)
 
 RSS_MAX_MB: Final = 300
 """What a worker may take at most, keyed state aside (its model process counts apart)."""
@@ -21,6 +25,9 @@ WARM_S: Final = 20.0
 """After that a worker has loaded, and seen, all that it loads."""
 GROWTH_MAX_MB: Final = 40
 """From warm to the end. Allocators keep what one backlog took; a leak at 100 requests/s would take more."""
+
+FDS_GROWTH_MAX: Final = 30
+"""Partitions that move bring two connections each, and database connections come and go."""
 
 
 @dataclass
@@ -40,8 +47,6 @@ class Watch:
     samples: dict[str, list[Sample]] = field(default_factory=lambda: defaultdict(list))
     sessions: list[int] = field(default_factory=list)
     """Database connections of the product."""
-    lags: list[int] = field(default_factory=list)
-    states: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
 
     def look(self, stage: Stage, at_s: float) -> None:
         """Take a sample of each running member."""
@@ -55,26 +60,37 @@ class Watch:
             except psutil.NoSuchProcess:
                 continue
             self.samples[name].append(Sample(at_s, member.process.pid, rss, fds))
+        try:
+            self.sessions.append(len(stage.database.sessions()))
+        except psycopg.OperationalError as error:  # that is a fault of the plan
+            logger.debug("no look at the database: %s", error)
 
     def figures(self) -> dict[str, Any]:
         """Highest memory and descriptors, and growth of those that lived through."""
         every = [sample for samples in self.samples.values() for sample in samples]
         return {
             "rss_max_mb": round(max((sample.rss_mb for sample in every), default=0.0)),
-            "rss_growth_mb": round(max((grown for _, grown in self.growth()), default=0.0)),
+            "rss_growth_mb": round(max((rss for _, rss, _ in self.growth()), default=0.0)),
             "fds_max": max((sample.fds for sample in every), default=0),
+            "fds_growth": round(max((fds for _, _, fds in self.growth()), default=0.0)),
+            "sessions_max": max(self.sessions, default=0),
         }
 
-    def growth(self) -> list[tuple[str, float]]:
-        """MiB that each process grew between its warm time and its end, where it lived long enough to say."""
+    def growth(self) -> list[tuple[str, float, float]]:
+        """MiB and descriptors that each process grew by from warm to its end, where it lived long enough to say."""
         found = []
         for name, samples in self.samples.items():
             for pid in {sample.pid for sample in samples}:
                 own = [sample for sample in samples if sample.pid == pid]
-                warm = [sample.rss_mb for sample in own if sample.at_s - own[0].at_s > WARM_S]
+                warm = [sample for sample in own if sample.at_s - own[0].at_s > WARM_S]
                 if len(warm) >= 8:
                     part = len(warm) // 4
-                    found.append((name, statistics.median(warm[-part:]) - statistics.median(warm[:part])))
+                    rss, fds = (
+                        statistics.median(getattr(sample, name_) for sample in warm[-part:])
+                        - statistics.median(getattr(sample, name_) for sample in warm[:part])
+                        for name_ in ("rss_mb", "fds")
+                    )
+                    found.append((name, rss, fds))
         return found
 
     def findings(self) -> Iterable[str]:
@@ -82,9 +98,11 @@ class Watch:
         most = self.figures()["rss_max_mb"]
         if most > RSS_MAX_MB:
             yield f"a worker took {most} MiB, more than {RSS_MAX_MB}"
-        for name, grown in self.growth():
-            if grown > GROWTH_MAX_MB:
-                yield f"{name} grew by {grown:.0f} MiB after it was warm"
+        for name, rss, fds in self.growth():
+            if rss > GROWTH_MAX_MB:
+                yield f"{name} grew by {rss:.0f} MiB after it was warm"
+            if fds > FDS_GROWTH_MAX:
+                yield f"{name} holds {fds:.0f} descriptors more than when it was warm"
 
 
 ANY: Final = frozenset({"*"})
