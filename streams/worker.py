@@ -148,7 +148,7 @@ async def _serve(
 ) -> None:
     root: Service = worker.topology.app or _Root()
     # Not waited for: the app's group may first have to expel a member that was killed; decisions need not wait.
-    starting = asyncio.create_task(root.start())
+    starting = asyncio.create_task(_begin(root, worker, place))
     try:
         for service in (ops, *worker.topology.services()):
             # Not among the app's children: a crash of one is a crash of all of them.
@@ -172,6 +172,14 @@ async def _serve(
         except TimeoutError:
             logger.warning("the control plane did not stop in time")
         logger.info("stopped")
+
+
+async def _begin(root: Service, worker: Worker, place: Place) -> None:
+    """Start the control plane; its tables need topics that a real broker already shows."""
+    live = worker.topology.live
+    if live is not None and not place.embedded:
+        await live.declare(place.kafka, worker.settings.replication)
+    await root.start()
 
 
 async def _end(service: Service) -> None:

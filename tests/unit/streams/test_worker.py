@@ -55,7 +55,7 @@ class Crew:
         )
         self.app.add_dependency(self.consumer)
         self.parts = (self.ops, self.flags, self.lane)
-        topology: Any = SimpleNamespace(app=self.app, services=lambda: [self.flags, self.lane])
+        topology: Any = SimpleNamespace(app=self.app, live=None, services=lambda: [self.flags, self.lane])
         self.worker = Worker(Settings(lanes="sink"), topology, {})
         self.stop = asyncio.Event()
         self.ready = asyncio.Event()
@@ -198,3 +198,19 @@ async def test_the_first_wait_that_is_over_ends_the_others() -> None:
 
     await asyncio.wait_for(_either(asyncio.sleep(0), hangs()), 10)
     assert ended.is_set()
+
+
+async def test_the_tables_topics_are_there_before_the_control_plane_asks_for_its_partitions() -> None:
+    crew = Crew()
+
+    class Live:
+        figures = None
+
+        async def declare(self, servers: str, replication: int) -> None:
+            crew.notes.append(f"declare on {servers or 'nothing'}, {replication} times")
+
+    crew.worker.topology.live = Live()  # type: ignore[assignment]
+    async with crew.serving():
+        await until(lambda: "start consumer" in crew.notes)
+    order = [note for note in crew.notes if note.startswith(("declare", "start app"))]
+    assert order == ["declare on nothing, 1 times", "start app"]
