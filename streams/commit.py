@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from typing import Any, Final, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, ProducerClosed, ProducerFenced
+from aiokafka.errors import KafkaError, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
 from pointsman.streams.errors import Fenced
@@ -194,7 +195,8 @@ async def _abandon(producer: AIOKafkaProducer) -> None:
     """End what `stop` leaves running when it does not end: a sender that tries for ever, and who waits for it."""
     sender, accumulator = producer._sender, producer._message_accumulator  # noqa: SLF001 - nothing public does it
     await producer.client.close()  # first: what is under way fails at once
-    accumulator.fail_all(ProducerClosed())
+    for batch in (*chain.from_iterable(accumulator._batches.values()), *accumulator._pending_batches):  # noqa: SLF001
+        batch.future.cancel()  # nobody waits for it but the accumulator's own close
     if sender is not None:
         try:
             await asyncio.wait_for(sender.close(), CLOSE_S)

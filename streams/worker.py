@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError
 from mode import Service
 
 from pointsman.models.agent import Agent
 from pointsman.models.registry import load_agents
 from pointsman.streams import condition, metrics, topics
-from pointsman.streams.errors import TopicProblem
+from pointsman.streams.errors import KafkaUnavailable, TopicProblem
 from pointsman.streams.model.breaker import BreakerPolicy, State
 from pointsman.streams.model.client import ModelClient
 from pointsman.streams.model.process import ModelProcess
@@ -153,7 +154,7 @@ async def _serve(
         for service in (ops, *worker.topology.services()):
             # Not among the app's children: a crash of one is a crash of all of them.
             worker.started.append(service)
-            await service.start()
+            await _start(service, place)
         _announce(worker, ops, place)
         # What was loaded at the start stays; the collector need not walk it again and again.
         gc.collect()
@@ -172,6 +173,15 @@ async def _serve(
         except TimeoutError:
             logger.warning("the control plane did not stop in time")
         logger.info("stopped")
+
+
+async def _start(service: Service, place: Place) -> None:
+    """Raises `KafkaUnavailable` where the broker went since it was looked at."""
+    try:
+        await service.start()
+    except (KafkaConnectionError, KafkaTimeoutError) as error:
+        msg = f"Kafka at {place.kafka} stopped answering during the start ({type(error).__name__})"
+        raise KafkaUnavailable(msg) from error
 
 
 async def _begin(root: Service, worker: Worker, place: Place) -> None:

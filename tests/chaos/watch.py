@@ -115,7 +115,8 @@ EXPLAINED: Final = (
     (r"aiokafka\.consumer\.group_coordinator: .*GroupCoordinatorNotAvailableError", ANY),
     (r"aiokafka\.consumer\.group_coordinator: .*(GroupLoadInProgress|CoordinatorLoadInProgress)", ANY),
     # a worker that is started meanwhile
-    (r"pointsman: no Kafka broker answers", BROKER),
+    (r"pointsman: (no Kafka broker answers|Kafka at .* stopped answering during the start)", BROKER),
+    (r"asyncio: Unclosed AIOKafkaConsumer", BROKER),
     # the library's own words for a broker that is away or does not answer
     (r"aiokafka: Unable (to )?(connect|update metadata)", BROKER),
     (r"aiokafka(\.\w+)*: .*(NodeNotReady|KafkaConnectionError|RequestTimedOut|NotReady|closed)", MOVES),

@@ -31,14 +31,10 @@ class Producer:
         self._batch_bytes = batch_bytes
         self.client = SimpleNamespace(close=self._close)
         self._sender = SimpleNamespace(close=self._ended)
-        self._message_accumulator = SimpleNamespace(fail_all=self._failed)
+        self._message_accumulator = SimpleNamespace(_batches={}, _pending_batches=set())
 
     async def _ended(self) -> None:
         self._call("end")
-
-    def _failed(self, error: Exception) -> None:
-        assert isinstance(error, KafkaError)
-        self._call("fail")
 
     def _call(self, name: str) -> None:
         self.calls.append(name)
@@ -194,7 +190,7 @@ async def test_closing_never_raises_and_cuts_the_connections_of_a_producer_in_tr
 ) -> None:
     producer: Any = Producer("stop", error)
     await commit.close(producer)
-    assert producer.calls == ["stop", "cut", "fail", "end"]
+    assert producer.calls == ["stop", "cut", "end"]
 
 
 async def test_closing_a_producer_that_hangs_ends(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,4 +202,4 @@ async def test_closing_a_producer_that_hangs_ends(monkeypatch: pytest.MonkeyPatc
 
     producer.stop = hangs
     await commit.close(producer)
-    assert producer.calls == ["cut", "fail", "end"]
+    assert producer.calls == ["cut", "end"]

@@ -9,9 +9,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka.errors import KafkaConnectionError
 from mode import Service
 
 from pointsman.streams import metrics, worker
+from pointsman.streams.errors import KafkaUnavailable
 from pointsman.streams.settings import Settings
 from pointsman.streams.worker import Place, Worker, _either, _serve
 
@@ -214,3 +216,11 @@ async def test_the_tables_topics_are_there_before_the_control_plane_asks_for_its
         await until(lambda: "start consumer" in crew.notes)
     order = [note for note in crew.notes if note.startswith(("declare", "start app"))]
     assert order == ["declare on nothing, 1 times", "start app"]
+
+
+async def test_a_broker_that_goes_during_the_start_is_named_and_no_bug() -> None:
+    crew = Crew()
+    crew.lane.fails_to_start = KafkaConnectionError("Unable to bootstrap")
+    with pytest.raises(KafkaUnavailable, match="stopped answering during the start"):
+        await crew.serve()
+    assert "stop flags" in crew.notes
