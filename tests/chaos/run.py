@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field
@@ -25,6 +26,8 @@ LOOK_S: Final = 2.0
 DRAIN_S: Final = 180.0
 """All of it: a broker that reads its log again, sessions that end, transactions that time out, then the backlog."""
 FLUSH_S: Final = 90.0
+BROKER_AWAY: Final = re.compile("no Kafka broker answers|stopped answering during the start")
+"""The one reason for which a worker may end by itself: it was started while the broker was away."""
 
 
 @dataclass
@@ -194,9 +197,8 @@ class Run:
         findings += [f"left behind: {each}" for each in stage.leftovers()]
         findings += [f"a database connection left behind: {each}" for each in stage.database.sessions()]
         findings += self.watch.findings()
-        down = _servers_down(self.plan)
         for ended in stage.ended:
-            if not down:
+            if not BROKER_AWAY.search(ended.words):
                 findings.append(f"{ended.member} ended by itself with code {ended.code}: {ended.words}")
         logs = [log for member in stage.members.values() for log in member.logs]
         strange = watch.unexplained(logs, self.result.done)
@@ -205,11 +207,6 @@ class Run:
         figures |= self.watch.figures()
         figures["ended_by_themselves"] = dict(Counter(ended.member for ended in stage.ended))
         self.result.versions = versions(stage)
-
-
-def _servers_down(plan: Plan) -> bool:
-    """Whether the plan takes away the broker, without which a worker refuses to start and says so."""
-    return any(fault.kind.startswith("broker_") for fault in plan.faults)
 
 
 def versions(stage: Stage) -> dict[str, str]:
