@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.errors import GroupLoadInProgressError, KafkaError, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
 from pointsman.streams.errors import Fenced
@@ -144,9 +144,17 @@ class AtLeastOnce:
 async def committed(
     admin: AIOKafkaAdminClient, group: str, partitions: Iterable[TopicPartition]
 ) -> Committed:
-    """The group's offsets and metadata for these partitions."""
+    """The group's offsets and metadata for these partitions.
+
+    Raises KafkaError where the broker cannot say. The client drops the answer's own error, as of a coordinator that
+    still loads after a restart, and only the partitions are missing then; for one without an offset it says -1.
+    Taken for "none yet", a missing one would be read from its beginning.
+    """
     wanted = list(partitions)
-    return as_committed(await admin.list_consumer_group_offsets(group, partitions=wanted), wanted)
+    found = await admin.list_consumer_group_offsets(group, partitions=wanted)
+    if missing := [tp for tp in wanted if tp not in found]:
+        raise GroupLoadInProgressError(f"the coordinator of {group} says nothing of {missing}")
+    return as_committed(found, wanted)
 
 
 def as_committed(

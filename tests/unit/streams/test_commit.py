@@ -77,17 +77,20 @@ class Producer:
 class Offsets:
     """The admin client and the consumer, as far as offsets go."""
 
-    def __init__(self, found: dict[TopicPartition, tuple[int, str]] | None = None) -> None:
+    def __init__(
+        self, found: dict[TopicPartition, tuple[int, str]] | None = None, *, loading: bool = False
+    ) -> None:
         self.found = found or {}
+        self.loading = loading
+        """A coordinator that still loads: its answer is an error, which the client drops, and no partitions."""
         self.committed: Any = None
 
     async def list_consumer_group_offsets(self, group: str, partitions: list[TopicPartition]) -> Any:
         assert group == "g"
-        return {
-            tp: SimpleNamespace(offset=at, metadata=text)
-            for tp, (at, text) in self.found.items()
-            if tp in partitions
-        }
+        if self.loading:
+            return {}
+        found = {tp: self.found.get(tp, (-1, "")) for tp in partitions}  # as a broker says it
+        return {tp: SimpleNamespace(offset=at, metadata=text) for tp, (at, text) in found.items()}
 
     async def commit(self, offsets: Any) -> None:
         self.committed = offsets
@@ -137,6 +140,13 @@ async def test_any_error_ends_the_commit_and_fencing_is_told_apart(
     with pytest.raises(seen):
         await transactional(producer).commit(output())
     assert "commit" not in producer.calls or where == "commit"
+
+
+async def test_a_coordinator_that_cannot_say_is_no_group_without_offsets() -> None:
+    admin: Any = Offsets({ONE: (5, "m")}, loading=True)
+    with pytest.raises(KafkaError) as raised:
+        await committed(admin, "g", [ONE])
+    assert raised.value.retriable
 
 
 async def test_open_fences_first_and_only_then_reads_the_position() -> None:
