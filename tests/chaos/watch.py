@@ -118,8 +118,10 @@ EXPLAINED: Final = (
     (r"pointsman: (no Kafka broker answers|Kafka at .* stopped answering during the start)", BROKER),
     (r"asyncio: Unclosed AIOKafkaConsumer", BROKER),
     # the library's futures and tasks of a producer that was given up: nothing else can ask for them
-    (r"asyncio: Future exception was never retrieved\s.*Producer(Fenced|Closed)", MOVES),
-    (r"asyncio: Task exception was never retrieved\s.*_send_produce_req.* exception=KeyError\(<aiokafka", MOVES),
+    (
+        r"asyncio: (Future|Task) exception was never retrieved\s.*(Producer(Fenced|Closed)|KeyError\(<aiokafka)",
+        MOVES,
+    ),
     # of a process that stood still
     (r"faust\..*Thread keepalive is not responding", MOVES),
     # the library's own words for a broker that is away or does not answer

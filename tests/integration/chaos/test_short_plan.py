@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import psycopg
+import pytest
 from confluent_kafka import Producer
 
 from pointsman.infra.dev.real_parts import MissingPartError
@@ -45,6 +46,8 @@ def opened(folder: Path) -> Run:
         lack(str(reason))
 
 
+# A minute on an idle machine; where two cores are shared, broker and workers take their time to come back.
+@pytest.mark.timeout(480)
 def test_eight_faults_lose_and_double_nothing_and_what_is_planted_afterwards_is_found(tmp_path: Path) -> None:
     run = opened(tmp_path)
     try:
