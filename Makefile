@@ -70,6 +70,10 @@ format: $(DEV)  ## let ruff lay out the code and mend what it can
 bench: $(DEV) real-parts  ## measure against the bare loop on the same broker
 	@$(PY) -m benchmarks.run $(ARGS)
 
+.PHONY: chaos
+chaos: $(DEV) real-parts  ## faults under load against the real parts, then an account of every record: ARGS="--seed 7"
+	@$(PY) -m tests.chaos $(ARGS)
+
 .PHONY: train
 train: $(RUN)  ## train the default model of documentation-keeper anew: COMMITS=file.jsonl.gz
 	@.venv/bin/pointsman train documentation-keeper $(if $(COMMITS),--commits "$(COMMITS)") --out models/agents/documentation_keeper/model $(ARGS)

@@ -9,7 +9,7 @@ import faust
 from pointsman.streams.settings import Settings
 
 
-def create_app(settings: Settings, servers: str, *, embedded: bool) -> faust.App:
+def create_app(settings: Settings, servers: str, *, embedded: bool, partitions: int) -> faust.App:
     """A Faust app for the control plane; lanes run in it as services. Decision data never passes through it."""
     datadir = Path(settings.data_dir) / "faust"
     datadir.mkdir(parents=True, exist_ok=True)
@@ -20,7 +20,7 @@ def create_app(settings: Settings, servers: str, *, embedded: bool) -> faust.App
         datadir=str(datadir),
         web_enabled=False,
         autodiscover=False,
-        topic_partitions=settings.partitions,
+        topic_partitions=partitions,
         topic_replication_factor=settings.replication,
         # The embedded broker knows no CreateTopics; it makes a topic when it is first asked for.
         topic_allow_declare=not embedded,

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from typing import Any, Final, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.errors import GroupLoadInProgressError, KafkaError, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
 from pointsman.streams.errors import Fenced
@@ -146,9 +147,17 @@ class AtLeastOnce:
 async def committed(
     admin: AIOKafkaAdminClient, group: str, partitions: Iterable[TopicPartition]
 ) -> Committed:
-    """The group's offsets and metadata for these partitions."""
+    """The group's offsets and metadata for these partitions.
+
+    Raises KafkaError where the broker cannot say. The client drops the answer's own error, as of a coordinator that
+    still loads after a restart, and only the partitions are missing then; for one without an offset it says -1.
+    Taken for "none yet", a missing one would be read from its beginning.
+    """
     wanted = list(partitions)
-    return as_committed(await admin.list_consumer_group_offsets(group, partitions=wanted), wanted)
+    found = await admin.list_consumer_group_offsets(group, partitions=wanted)
+    if missing := [tp for tp in wanted if tp not in found]:
+        raise GroupLoadInProgressError(f"the coordinator of {group} says nothing of {missing}")
+    return as_committed(found, wanted)
 
 
 def as_committed(
@@ -165,7 +174,10 @@ async def send(producer: AIOKafkaProducer, output: Output) -> list[asyncio.Futur
     futures = []
     for (topic, partition), messages in output.messages.items():
         for batch in batches(producer, messages):
-            futures.append(await producer.send_batch(batch, topic, partition=partition))
+            future = await producer.send_batch(batch, topic, partition=partition)
+            # Where another step of the transaction fails first nobody asks for this one's error.
+            future.add_done_callback(_seen)
+            futures.append(future)
     return futures
 
 
@@ -187,4 +199,22 @@ async def close(producer: AIOKafkaProducer) -> None:
         await asyncio.wait_for(producer.stop(), CLOSE_S)
     except (TimeoutError, KafkaError, OSError) as error:
         logger.debug("a producer did not close politely: %r", error)
-        await producer.client.close()
+        await _abandon(producer)
+
+
+async def _abandon(producer: AIOKafkaProducer) -> None:
+    """End what `stop` leaves running when it does not end: a sender that tries for ever, and who waits for it."""
+    sender, accumulator = producer._sender, producer._message_accumulator  # noqa: SLF001 - nothing public does it
+    await producer.client.close()  # first: what is under way fails at once
+    for batch in (*chain.from_iterable(accumulator._batches.values()), *accumulator._pending_batches):  # noqa: SLF001
+        batch.future.cancel()  # nobody waits for it but the accumulator's own close
+    if sender is not None:
+        try:
+            await asyncio.wait_for(sender.close(), CLOSE_S)
+        except (TimeoutError, KafkaError, OSError) as error:
+            logger.debug("a sender ended with %r", error)
+
+
+def _seen(future: asyncio.Future[Any]) -> None:
+    if not future.cancelled():
+        future.exception()

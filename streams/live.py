@@ -12,11 +12,13 @@ from typing import Any, Final
 
 import faust
 import msgspec
+from aiokafka.admin import NewTopic
 
 from pointsman.schemas.codec import Decoder
 from pointsman.schemas.latency import quantile_ms
 from pointsman.schemas.summary import ArmSummary, Summary
 from pointsman.streams.decisions.tally import merge
+from pointsman.streams.topics import connect, ensure
 
 logger = logging.getLogger(__name__)
 
@@ -32,12 +34,33 @@ class Live:
 
     def __init__(self, app: faust.App, topic: str, agents: Iterable[str]) -> None:
         self.agents = tuple(sorted(agents))
+        self.partitions = int(app.conf.topic_partitions)
+        """Of the tables' topics: as many as the summaries have."""
         self.minutes = self._table(app, "live-minutes", MINUTE_S, HOUR_S + 2 * MINUTE_S)
         self.hours = self._table(app, "live-hours", HOUR_S, 25 * HOUR_S)
         channel = app.topic(
             topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
         )
         app.agent(channel, name="live")(self._follow)
+
+    async def declare(self, servers: str, replication: int) -> None:
+        """Make the tables' topics and wait until the broker shows them. Raises `TopicProblem`.
+
+        Faust makes them too, but asks for its partitions at once: where the broker does not show a new topic yet,
+        it goes without until the next rebalance, and no summary is added up.
+        """
+        admin = await connect(servers)
+        try:
+            await ensure(
+                admin,
+                [_new_topic(table.changelog_topic, self.partitions, replication) for table in self._tables],
+            )
+        finally:
+            await admin.close()
+
+    @property
+    def _tables(self) -> tuple[Any, ...]:
+        return (self.minutes.table, self.hours.table)
 
     @staticmethod
     def _table(app: faust.App, name: str, size_s: float, expires_s: float) -> Any:
@@ -95,6 +118,17 @@ class Live:
 def dump(arm: ArmSummary) -> dict[str, Any]:
     """As the table keeps it: plain and fit for JSON, so keys are strings."""
     return dict(msgspec.to_builtins(arm, str_keys=True))
+
+
+def _new_topic(changelog: Any, partitions: int, replication: int) -> NewTopic:
+    """A table's topic as Faust would make it: newest value of a key, for as long as its window counts."""
+    cleanup = ["compact"] * bool(changelog.compacting) + ["delete"] * bool(changelog.deleting)
+    config = {"cleanup.policy": ",".join(cleanup or ["compact"])}
+    if changelog.retention:
+        config["retention.ms"] = str(int(changelog.retention * 1000))
+    return NewTopic(
+        changelog.get_topic_name(), partitions, replication, topic_configs=config | (changelog.config or {})
+    )
 
 
 def load(value: Mapping[str, Any] | None) -> ArmSummary | None:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
+from typing import Final
 
 import structlog
 
 from pointsman.streams.settings import Settings
 
 _NOISY = ("aiokafka", "kafka", "faust", "mode", "asyncio")
+REPEAT_S: Final = 10.0
+"""How long a library does not say the same again. While a broker is away each of a worker's dozens of clients
+says so ten times a second."""
+TEMPLATES_MAX: Final = 1_000
+"""Texts that are remembered; libraries have some dozens."""
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -40,6 +47,7 @@ def configure(settings: Settings, process: str) -> None:
     handler.setFormatter(formatter)
     handler.addFilter(_no_mode_chatter)
     handler.addFilter(_no_early_transaction)
+    handler.addFilter(Repeats())
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level.upper())
@@ -67,6 +75,30 @@ def _no_early_transaction(record: logging.LogRecord) -> bool:
     """
     early = record.name == "aiokafka.producer.sender" and "NotEnoughReplicasError" in record.getMessage()
     return not early or logging.getLogger().level <= logging.DEBUG
+
+
+class Repeats(logging.Filter):
+    """Lets a library's line through once in a while; the next one then says how many were `left_out`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: dict[tuple[str, int, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is shown. Lines of our own all are."""
+        if record.name.partition(".")[0] not in _NOISY:
+            return True
+        key, now = (record.name, record.levelno, str(record.msg)), time.monotonic()
+        shown, left_out = self._seen.get(key, (-REPEAT_S, 0))
+        if now - shown < REPEAT_S:
+            self._seen[key] = (shown, left_out + 1)
+            return False
+        if len(self._seen) >= TEMPLATES_MAX:
+            self._seen.clear()
+        self._seen[key] = (now, 0)
+        if left_out:
+            record.left_out = left_out
+        return True
 
 
 def _extra(_logger: object, _method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:

@@ -23,6 +23,7 @@ LAG = Gauge("pointsman_lag_records", "Committed records not read yet.", ["lane"]
 BUFFERED = Gauge("pointsman_buffered_records", "Records read and not yet worked on.", ["lane"])
 WAITING = Gauge("pointsman_waiting_records", "Requests in delay topics that are not due yet.", ["lane"])
 HEALTHY = Gauge("pointsman_healthy", "1 while there is progress or nothing to do.", ["lane"])
+BEHIND = Gauge("pointsman_behind", "1 while the lane makes progress on a backlog.", ["lane"])
 
 DECISIONS = Counter("pointsman_decisions", "Decisions committed.", ["agent", "arm", "source"])
 FALLBACKS = Counter("pointsman_fallbacks", "The rules answered in the model's place.", ["agent", "reason"])

@@ -98,6 +98,11 @@ async def create(admin: AIOKafkaAdminClient, settings: Settings) -> list[str]:
         for topic in topics.deployed(settings.retry_delays_ms)
         if settings.topic_prefix + topic.name in missing
     ]
+    return await _make(admin, wanted)
+
+
+async def _make(admin: AIOKafkaAdminClient, wanted: list[NewTopic]) -> list[str]:
+    """The names of what was created here. Raises `TopicProblem` where the broker refuses."""
     if not wanted:
         return []
     response = await admin.create_topics(wanted)
@@ -124,6 +129,27 @@ async def appear(admin: AIOKafkaAdminClient, settings: Settings) -> None:
     except TimeoutError:
         msg = f"the broker made the topics but does not show them after {APPEAR_S:.0f} s"
         raise TopicProblem(msg) from None
+
+
+async def ensure(admin: AIOKafkaAdminClient, wanted: list[NewTopic]) -> None:
+    """Create topics that are missing, and wait until the broker shows them all. Raises `TopicProblem`."""
+    existing = set(await admin.list_topics())
+    await _make(admin, [topic for topic in wanted if topic.name not in existing])
+    names = [topic.name for topic in wanted]
+    try:
+        async with asyncio.timeout(APPEAR_S):
+            while not await _shown(admin, names):  # noqa: ASYNC110 - no event tells
+                await asyncio.sleep(APPEAR_POLL_S)
+    except TimeoutError:
+        msg = f"the broker does not show {', '.join(names)} after {APPEAR_S:.0f} s"
+        raise TopicProblem(msg) from None
+
+
+async def _shown(admin: AIOKafkaAdminClient, names: list[str]) -> bool:
+    described = await admin.describe_topics(names)
+    return len(described) == len(names) and all(
+        each["partitions"] and not each["error_code"] for each in described
+    )
 
 
 async def check(admin: AIOKafkaAdminClient, settings: Settings) -> None:

@@ -81,10 +81,10 @@ def build(
         # outcomes, shadow answers, feedback, dead letters, ledgers -> rows, exactly once by offsets in the database
         parts.sink = sink_lane(dsn=dsn, cluster=cluster, **shared)
 
-    if "live" in settings.lanes or parts.decisions is not None:
-        parts.app = create_app(settings, servers, embedded=embedded)
-    if "live" in settings.lanes and parts.app is not None:
-        # decision-summaries -> windowed figures
+    if "live" in settings.lanes:
+        # decision-summaries -> windowed figures, in tables that must have as many partitions as their source
+        wanted = partitions.get(names.summaries, settings.partitions)
+        parts.app = create_app(settings, servers, embedded=embedded, partitions=wanted)
         parts.live = Live(parts.app, names.summaries, agents)
 
     return parts

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError
 from mode import Service
 
 from pointsman.models.agent import Agent
 from pointsman.models.registry import load_agents
-from pointsman.streams import metrics, topics
+from pointsman.streams import condition, metrics, topics
 from pointsman.streams.collector import Collector
-from pointsman.streams.errors import TopicProblem
+from pointsman.streams.errors import KafkaUnavailable, TopicProblem
 from pointsman.streams.model.breaker import BreakerPolicy, State
 from pointsman.streams.model.client import ModelClient
 from pointsman.streams.model.process import ModelProcess
@@ -65,8 +66,16 @@ class Worker:
     """Whether the Faust app runs; where it does not, the live figures stand still."""
 
     def health(self) -> dict[str, Any]:
-        """State of each part. ``healthy`` means progress in every lane; a model that is away is no illness."""
-        lanes = {lane.name: lane.health() for lane in (self.topology.decisions, self.topology.sink) if lane}
+        """State of each part. ``healthy`` means progress in every lane; a model that is away is no illness.
+
+        ``condition`` is the worst of the lanes': `condition.of_lane`.
+        """
+        lanes: dict[str, dict[str, Any]] = {
+            lane.name: dict(lane.health()) for lane in (self.topology.decisions, self.topology.sink) if lane
+        }
+        for name, lane in lanes.items():
+            lane["condition"] = condition.of_lane(lane, self.settings.batch_records_max)
+            metrics.BEHIND.labels(name).set(lane["condition"] == "behind")
         models = self._models()
         for agent, state in models.items():
             metrics.MODEL_UP.labels(agent).set(state["version"] is not None)
@@ -74,6 +83,7 @@ class Worker:
         return {
             "healthy": all(lane["healthy"] for lane in lanes.values()),
             "ready": all(lane["ready"] for lane in lanes.values()),
+            "condition": condition.worst(lane["condition"] for lane in lanes.values()),
             "lanes": lanes,
             "control_plane": self.control_plane,
             "models": models,
@@ -139,12 +149,12 @@ async def _serve(
 ) -> None:
     root: Service = worker.topology.app or _Root()
     # Not waited for: the app's group may first have to expel a member that was killed; decisions need not wait.
-    starting = asyncio.create_task(root.start())
+    starting = asyncio.create_task(_begin(root, worker, place))
     try:
         for service in (ops, *worker.topology.services()):
             # Not among the app's children: a crash of one is a crash of all of them.
             worker.started.append(service)
-            await service.start()
+            await _start(service, place)
         _announce(worker, ops, place)
         worker.started.append(collector := Collector())
         await collector.start()
@@ -162,6 +172,23 @@ async def _serve(
         except TimeoutError:
             logger.warning("the control plane did not stop in time")
         logger.info("stopped")
+
+
+async def _start(service: Service, place: Place) -> None:
+    """Raises `KafkaUnavailable` where the broker went since it was looked at."""
+    try:
+        await service.start()
+    except (KafkaConnectionError, KafkaTimeoutError) as error:
+        msg = f"Kafka at {place.kafka} stopped answering during the start ({type(error).__name__})"
+        raise KafkaUnavailable(msg) from error
+
+
+async def _begin(root: Service, worker: Worker, place: Place) -> None:
+    """Start the control plane; its tables need topics that a real broker already shows."""
+    live = worker.topology.live
+    if live is not None and not place.embedded:
+        await live.declare(place.kafka, worker.settings.replication)
+    await root.start()
 
 
 async def _end(service: Service) -> None:

@@ -6,9 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Final
 
 from pointsman.streams.model.address import Address
 from pointsman.streams.model.connection import connect
+from pointsman.streams.model.folder import SocketFolder, sweep
 from pointsman.streams.model.protocol import ProtocolError
 
 logger = logging.getLogger(__name__)
@@ -66,7 +65,7 @@ class ModelProcess:
         self._restart_s = restart_s
         self._on_restart = on_restart
         self._environment = environment
-        self._folder: str | None = None
+        self._folder: SocketFolder | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._spawning = asyncio.Lock()
         self._supervisor: asyncio.Task[None] | None = None
@@ -81,7 +80,7 @@ class ModelProcess:
         if self._folder is None:
             msg = "the model process was not started"
             raise RuntimeError(msg)
-        return f"unix:{self._folder}/model.sock"
+        return f"unix:{self._folder.socket}"
 
     @property
     def pid(self) -> int | None:
@@ -94,7 +93,8 @@ class ModelProcess:
 
         Raises OSError where no process can be started at all.
         """
-        self._folder = tempfile.mkdtemp(prefix="pointsman-model-")  # mkdtemp makes it 0700
+        sweep()
+        self._folder = SocketFolder()
         try:
             await self._spawn()
         except OSError:
@@ -198,5 +198,5 @@ class ModelProcess:
 
     def _remove_folder(self) -> None:
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.remove()
             self._folder = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ import sys
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -38,15 +39,17 @@ Record = tuple[bytes | None, bytes | None]
 class WorkerProcess:
     """`pointsman worker` as a process of its own, its log in a file."""
 
-    def __init__(self, settings: dict[str, str], log: Path) -> None:
+    def __init__(
+        self, settings: dict[str, str], log: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.log = log
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("POINTSMAN_")}
-        environment |= {f"POINTSMAN_{name.upper()}": value for name, value in settings.items()}
+        base = {name: value for name, value in os.environ.items() if not name.startswith("POINTSMAN_")}
+        base |= {f"POINTSMAN_{name.upper()}": value for name, value in settings.items()}
         with log.open("ab") as out:
             self._began = out.tell()
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "pointsman.streams.cli", "worker"],
-                env=environment | {"POINTSMAN_LOG": "json"},
+                env=base | {"POINTSMAN_LOG": "json"} | dict(environment or {}),
                 stdout=out,
                 stderr=out,
                 stdin=subprocess.DEVNULL,
@@ -56,6 +59,10 @@ class WorkerProcess:
     def pid(self) -> int:
         """Of the worker itself."""
         return self._process.pid
+
+    def ended(self) -> int | None:
+        """Its exit code, None while it runs."""
+        return self._process.poll()
 
     def ops(self) -> str | None:
         """Address of its operations port, once it said so."""
@@ -131,8 +138,9 @@ class Pipeline:
     options: dict[str, str] = field(default_factory=dict)
     workers: list[WorkerProcess] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        self._producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 5})
+    @functools.cached_property
+    def _producer(self) -> Producer:
+        return Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 5})
 
     @property
     def names(self) -> Names:
@@ -142,14 +150,12 @@ class Pipeline:
     @property
     def settings(self) -> Settings:
         """As the workers have them."""
-        given: dict[str, Any] = {
+        given = {
             "kafka": self.bootstrap,
             "topic_prefix": self.prefix,
             "group": f"{self.prefix}g",
-        }
-        if delays := self.options.get("retry_delays_ms"):
-            given["retry_delays_ms"] = delays.split(",")
-        return load(given, {}).settings
+        } | self.options
+        return load({}, {f"POINTSMAN_{name.upper()}": value for name, value in given.items()}).settings
 
     async def prepare(self, *, flag: str = "", percentage: float = 0) -> Self:
         """Topics, tables and, if named, a flag."""

@@ -1,15 +1,222 @@
-"""How a batch of messages is packed for the broker."""
+"""Committers: what stands in one transaction, its order, and what an error leads to."""
 
 from __future__ import annotations
 
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.producer.message_accumulator import BatchBuilder
 
-from pointsman.streams.commit import Transactional, batches
+from pointsman.streams import commit
+from pointsman.streams.commit import AtLeastOnce, Transactional, batches, committed
+from pointsman.streams.errors import Fenced
+from pointsman.streams.output import Message, Output
 from pointsman.streams.settings import Settings
 
 CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 """The lowest three bits of a record batch's attributes (Kafka protocol, record batch format)."""
+
+ONE, TWO = TopicPartition("t", 0), TopicPartition("u", 0)
+
+
+class Producer:
+    """Notes each call; fails at the one that is named."""
+
+    def __init__(self, fails_at: str = "", error: Exception | None = None, batch_bytes: int = 10_000) -> None:
+        self.calls: list[str] = []
+        self.sent: list[tuple[str, int, int]] = []
+        self.offsets: Any = None
+        self._fails_at = fails_at
+        self._error = error or KafkaError()
+        self._batch_bytes = batch_bytes
+        self.client = SimpleNamespace(close=self._close)
+        self._sender = SimpleNamespace(close=self._ended)
+        self._message_accumulator = SimpleNamespace(_batches={}, _pending_batches=set())
+
+    async def _ended(self) -> None:
+        self._call("end")
+
+    def _call(self, name: str) -> None:
+        self.calls.append(name)
+        if name == self._fails_at:
+            raise self._error
+
+    def create_batch(self) -> BatchBuilder:
+        return BatchBuilder(self._batch_bytes, 0, is_transactional=True)
+
+    async def start(self) -> None:
+        self._call("start")
+
+    async def stop(self) -> None:
+        self._call("stop")
+
+    async def _close(self) -> None:
+        self._call("cut")
+
+    async def begin_transaction(self) -> None:
+        self._call("begin")
+
+    async def send_batch(self, batch: BatchBuilder, topic: str, *, partition: int) -> asyncio.Future[None]:
+        self._call("send")
+        self.sent.append((topic, partition, batch.record_count()))
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._fails_at == "answer":
+            future.set_exception(self._error)
+        else:
+            future.set_result(None)
+        return future
+
+    async def send_offsets_to_transaction(self, offsets: Any, group: str) -> None:
+        self._call("offsets")
+        self.offsets = (offsets, group)
+
+    async def commit_transaction(self) -> None:
+        self._call("commit")
+
+
+class Offsets:
+    """The admin client and the consumer, as far as offsets go."""
+
+    def __init__(
+        self, found: dict[TopicPartition, tuple[int, str]] | None = None, *, loading: bool = False
+    ) -> None:
+        self.found = found or {}
+        self.loading = loading
+        """A coordinator that still loads: its answer is an error, which the client drops, and no partitions."""
+        self.committed: Any = None
+
+    async def list_consumer_group_offsets(self, group: str, partitions: list[TopicPartition]) -> Any:
+        assert group == "g"
+        if self.loading:
+            return {}
+        found = {tp: self.found.get(tp, (-1, "")) for tp in partitions}  # as a broker says it
+        return {tp: SimpleNamespace(offset=at, metadata=text) for tp, (at, text) in found.items()}
+
+    async def commit(self, offsets: Any) -> None:
+        self.committed = offsets
+
+
+def message(n: int, size: int = 10) -> Message:
+    return (b"k%d" % n, bytes(size), [("h", b"x")])
+
+
+def output(*, positions: bool = True) -> Output:
+    made = Output(positions={ONE: 7} if positions else {}, metadata="meta")
+    made.add("out", 0, [message(1), message(2)])
+    made.add("other", 0, [message(3)])
+    return made
+
+
+def transactional(producer: Producer) -> Transactional:
+    made = Transactional.__new__(Transactional)
+    made._group, made._partitions, made._admin = "g", (ONE,), lambda: Offsets({ONE: (5, "m")})  # type: ignore[assignment,return-value]
+    made._producer = producer
+    return made
+
+
+async def test_a_transaction_holds_all_messages_and_the_offsets_with_their_metadata() -> None:
+    producer = Producer()
+    await transactional(producer).commit(output())
+    assert producer.calls == ["begin", "send", "send", "offsets", "commit"]
+    assert producer.sent == [("out", 0, 2), ("other", 0, 1)]
+    offsets, group = producer.offsets
+    assert group == "g"
+    assert {tp: (each.offset, each.metadata) for tp, each in offsets.items()} == {ONE: (7, "meta")}
+
+
+async def test_without_positions_only_messages_are_committed() -> None:
+    producer = Producer()
+    await transactional(producer).commit(output(positions=False))
+    assert "offsets" not in producer.calls
+    assert producer.calls[-1] == "commit"
+
+
+@pytest.mark.parametrize("where", ["begin", "send", "offsets", "answer", "commit"])
+@pytest.mark.parametrize(("error", "seen"), [(KafkaError(), KafkaError), (ProducerFenced(), Fenced)])
+async def test_any_error_ends_the_commit_and_fencing_is_told_apart(
+    where: str, error: Exception, seen: type[Exception]
+) -> None:
+    producer = Producer(where, error)
+    with pytest.raises(seen):
+        await transactional(producer).commit(output())
+    assert "commit" not in producer.calls or where == "commit"
+
+
+async def test_a_coordinator_that_cannot_say_is_no_group_without_offsets() -> None:
+    admin: Any = Offsets({ONE: (5, "m")}, loading=True)
+    with pytest.raises(KafkaError) as raised:
+        await committed(admin, "g", [ONE])
+    assert raised.value.retriable
+
+
+async def test_open_fences_first_and_only_then_reads_the_position() -> None:
+    producer = Producer()
+    found = await transactional(producer).open()
+    assert producer.calls == ["start"]
+    assert (found.positions, found.metadata) == ({ONE: 5}, "m")
+    failing = transactional(Producer("start"))
+    failing._admin = lambda: pytest.fail("read before it fenced")
+    with pytest.raises(KafkaError):
+        await failing.open()
+
+
+async def test_at_least_once_sends_before_it_commits_the_offsets() -> None:
+    producer, consumer = Producer("answer"), Offsets()
+    made = AtLeastOnce.__new__(AtLeastOnce)
+    made._group, made._partitions, made._consumer = "g", (ONE,), consumer  # type: ignore[assignment]
+    made._producer = producer
+    with pytest.raises(KafkaError):
+        await made.commit(output())
+    assert consumer.committed is None
+    made._producer = Producer()
+    await made.commit(output())
+    assert {tp: (each.offset, each.metadata) for tp, each in consumer.committed.items()} == {ONE: (7, "meta")}
+
+
+async def test_positions_that_were_never_committed_are_none_and_bring_no_metadata() -> None:
+    admin: Any = Offsets({ONE: (-1, "junk")})
+    found = await committed(admin, "g", [ONE, TWO])
+    assert (found.positions, found.metadata) == ({ONE: None, TWO: None}, "")
+
+
+@pytest.mark.parametrize("size", [10, 900, 4_000, 20_000])
+def test_batches_hold_every_message_once_in_order(size: int) -> None:
+    producer: Any = Producer(batch_bytes=10_000)
+    messages = [message(n, size) for n in range(50)]
+    found = list(batches(producer, messages))
+    assert sum(batch.record_count() for batch in found) == 50
+    assert (len(found) > 1) is (size > 100)
+    assert all(batch.size() <= 10_000 or batch.record_count() == 1 for batch in found)
+
+
+def test_no_messages_make_no_batch() -> None:
+    producer: Any = Producer()
+    assert list(batches(producer, [])) == []
+
+
+@pytest.mark.parametrize("error", [KafkaError(), OSError(), TimeoutError()])
+async def test_closing_never_raises_and_cuts_the_connections_of_a_producer_in_trouble(
+    error: Exception,
+) -> None:
+    producer: Any = Producer("stop", error)
+    await commit.close(producer)
+    assert producer.calls == ["stop", "cut", "end"]
+
+
+async def test_closing_a_producer_that_hangs_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commit, "CLOSE_S", 0.01)
+    producer: Any = Producer()
+
+    async def hangs() -> None:
+        await asyncio.Event().wait()
+
+    producer.stop = hangs
+    await commit.close(producer)
+    assert producer.calls == ["cut", "end"]
 
 
 @pytest.mark.parametrize("compression", CODECS)

@@ -64,3 +64,32 @@ def test_an_errors_traceback_is_in_its_line(capsys: pytest.CaptureFixture[str]) 
     (line,) = lines(capsys)
 
     assert "planted" in str(line["exception"])
+
+
+def line(name: str, text: str = "Unable connect to node with id %s", *values: object) -> logging.LogRecord:
+    return logging.LogRecord(name, logging.ERROR, "x.py", 1, text, values or ("1",), None)
+
+
+def test_a_library_that_repeats_itself_is_heard_once_in_a_while_and_the_rest_is_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 1_000.0
+    monkeypatch.setattr(logs.time, "monotonic", lambda: now)
+    repeats = logs.Repeats()
+    assert [repeats.filter(line("aiokafka", "%s", number)) for number in range(50)] == [True] + [False] * 49
+    assert repeats.filter(line("aiokafka.consumer.fetcher")), "another logger says something else"
+    now += logs.REPEAT_S
+    shown = line("aiokafka", "%s", "again")
+    assert repeats.filter(shown)
+    assert vars(shown)["left_out"] == 49
+
+
+def test_what_we_say_ourselves_is_always_heard() -> None:
+    repeats = logs.Repeats()
+    assert all(repeats.filter(line("pointsman.streams.partition")) for _ in range(5))
+
+
+def test_texts_without_end_do_not_fill_the_memory() -> None:
+    repeats = logs.Repeats()
+    assert all(repeats.filter(line("faust", f"event {n}")) for n in range(3 * logs.TEMPLATES_MAX))
+    assert len(repeats._seen) <= logs.TEMPLATES_MAX

@@ -1,12 +1,16 @@
-"""Which guarantee a worker gives."""
+"""Which parts a worker has, and which guarantee it gives."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from pointsman.models.registry import load_agents
 from pointsman.schemas.errors import InvalidSetting
 from pointsman.streams.settings import load
-from pointsman.streams.topology import exactly_once
+from pointsman.streams.topics import Names
+from pointsman.streams.topology import Topology, build, exactly_once
 
 
 @pytest.mark.parametrize(
@@ -25,3 +29,34 @@ def test_auto_is_exactly_once_wherever_the_broker_can(delivery: str, embedded: b
 def test_exactly_once_is_refused_where_it_would_not_be_true() -> None:
     with pytest.raises(InvalidSetting, match="delivery"):
         exactly_once(load({"delivery": "exactly_once"}, {}).settings, embedded=True)
+
+
+def built(data_dir: Path, lanes: str) -> Topology:
+    settings = load({"lanes": lanes.split(","), "data_dir": str(data_dir), "partitions": 4}, {}).settings
+    names = Names(settings.topic_prefix)
+    return build(
+        settings,
+        load_agents([]),
+        servers="127.0.0.1:9",
+        dsn="",
+        cluster="c",
+        embedded=False,
+        scorer=None,
+        partitions={names.requests: 6, names.dead_letters: 6, names.summaries: 6},
+    )
+
+
+async def test_a_worker_without_live_figures_has_no_app_that_could_fail_for_want_of_a_topic(
+    tmp_path: Path,
+) -> None:
+    parts = built(tmp_path, "decisions,sink")
+    assert (parts.app, parts.live) == (None, None)
+    assert parts.decisions is not None and parts.sink is not None
+
+
+async def test_tables_of_live_figures_have_as_many_partitions_as_the_summaries_really_have(
+    tmp_path: Path,
+) -> None:
+    app = built(tmp_path, "live").app
+    assert app is not None
+    assert app.conf.topic_partitions == 6

@@ -10,10 +10,12 @@ from typing import Any
 from unittest.mock import AsyncMock
 
 import pytest
+from aiokafka.errors import KafkaConnectionError
 from mode import Service
 
 from pointsman.streams import metrics, worker
 from pointsman.streams.collector import Collector
+from pointsman.streams.errors import KafkaUnavailable
 from pointsman.streams.settings import Settings
 from pointsman.streams.worker import Place, Worker, _either, _serve
 
@@ -57,7 +59,7 @@ class Crew:
         )
         self.app.add_dependency(self.consumer)
         self.parts = (self.ops, self.flags, self.lane)
-        topology: Any = SimpleNamespace(app=self.app, services=lambda: [self.flags, self.lane])
+        topology: Any = SimpleNamespace(app=self.app, live=None, services=lambda: [self.flags, self.lane])
         self.worker = Worker(Settings(lanes="sink"), topology, {})
         self.stop = asyncio.Event()
         self.ready = asyncio.Event()
@@ -201,3 +203,27 @@ async def test_the_first_wait_that_is_over_ends_the_others() -> None:
 
     await asyncio.wait_for(_either(asyncio.sleep(0), hangs()), 10)
     assert ended.is_set()
+
+
+async def test_the_tables_topics_are_there_before_the_control_plane_asks_for_its_partitions() -> None:
+    crew = Crew()
+
+    class Live:
+        figures = None
+
+        async def declare(self, servers: str, replication: int) -> None:
+            crew.notes.append(f"declare on {servers or 'nothing'}, {replication} times")
+
+    crew.worker.topology.live = Live()  # type: ignore[assignment]
+    async with crew.serving():
+        await until(lambda: "start consumer" in crew.notes)
+    order = [note for note in crew.notes if note.startswith(("declare", "start app"))]
+    assert order == ["declare on nothing, 1 times", "start app"]
+
+
+async def test_a_broker_that_goes_during_the_start_is_named_and_no_bug() -> None:
+    crew = Crew()
+    crew.lane.fails_to_start = KafkaConnectionError("Unable to bootstrap")
+    with pytest.raises(KafkaUnavailable, match="stopped answering during the start"):
+        await crew.serve()
+    assert "stop flags" in crew.notes

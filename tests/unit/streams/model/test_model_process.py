@@ -11,6 +11,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -23,8 +24,9 @@ import uvloop
 
 from pointsman.streams.model.breaker import BreakerPolicy, State
 from pointsman.streams.model.client import ModelClient, ModelFailure
+from pointsman.streams.model.folder import sweep
 from pointsman.streams.model.process import ModelProcess
-from tests.unit.streams.model.model_servers import HANG_S, environment
+from tests.unit.streams.model.model_servers import HANG_S, environment, socket_folder
 
 LOADER = "tests.unit.streams.model.model_fakes:load"
 ROW = (0.25, 0.0, 0.0)
@@ -86,6 +88,64 @@ async def test_it_lives_in_a_private_folder_and_leaves_nothing_behind() -> None:
     assert not folder.exists()
     assert process.pid is None
     await process.stop()
+
+
+KILLED = """
+import os, signal, sys
+from pointsman.streams.model.folder import SocketFolder
+folder = SocketFolder()
+if sys.argv[1] == "listened":
+    import socket
+    socket.socket(socket.AF_UNIX).bind(str(folder.socket))
+print(folder.path, flush=True)
+sys.stdin.readline()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("when", ["listened", "before"])
+async def test_the_folder_of_a_killed_worker_goes_with_the_next_start(
+    when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket_folder() as temporary:
+        monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+        with subprocess.Popen(
+            [sys.executable, "-c", KILLED, when],
+            env=os.environ | {"TMPDIR": str(temporary)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as owner:
+            assert owner.stdout is not None and owner.stdin is not None
+            folder = Path(owner.stdout.readline().strip())
+            assert folder.parent == temporary
+            # its owner lives, though nobody listens there: a server that crashed is about to come again
+            assert sweep() == []
+            assert folder.exists()
+            owner.stdin.write("\n")
+            owner.stdin.close()
+        async with running() as (process, _):
+            assert not folder.exists()
+            mine = Path(process.address.removeprefix("unix:")).parent
+            assert [path.name for path in temporary.iterdir()] == [mine.name]
+        assert list(temporary.iterdir()) == []
+
+
+def test_a_folder_without_a_lock_stays_while_it_is_new_or_its_server_listens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket_folder() as temporary:
+        monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+        folder = temporary / "pointsman-model-elder"
+        folder.mkdir()
+        assert sweep() == []
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(folder / "model.sock"))
+            server.listen()
+            os.utime(folder, (1, 1))
+            assert sweep() == []
+        assert sweep() == [folder]
+        assert not folder.exists()
 
 
 async def test_after_a_kill_a_new_one_takes_its_place_and_the_same_client_goes_on() -> None:

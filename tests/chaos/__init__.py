@@ -1,0 +1,1 @@
+"""Seeded faults against the real product under load, and a checker that accounts for every record afterwards."""

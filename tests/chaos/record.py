@@ -1,0 +1,70 @@
+"""The record of runs in docs/chaos.md: one line of JSON each, and the table made from all of them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any, Final
+
+from tests.chaos.run import Result
+
+PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "chaos.md"
+RECORDS: Final = PAGE.with_name("chaos.jsonl")
+BEGIN, END = "<!-- runs: begin -->", "<!-- runs: end -->"
+
+
+def add(result: Result, page: Path = PAGE, records: Path = RECORDS) -> None:
+    """Append a run and make the table anew."""
+    found = result.to_dict()
+    kept = {name: found[name] for name in KEPT} | {
+        "plan": {
+            name: found["plan"][name] for name in ("name", "seed", "layout", "rate", "partitions", "seconds")
+        },
+        "kinds": dict(sorted(Counter(result.done).items())),
+    }
+    with records.open("a") as file:
+        file.write(json.dumps(kept) + "\n")
+    page.write_text(with_table(page.read_text(), read(records)))
+
+
+KEPT: Final = ("began", "clean", "findings", "left_out", "counts", "figures", "versions", "seconds")
+
+
+def read(records: Path = RECORDS) -> list[dict[str, Any]]:
+    """All runs."""
+    return [json.loads(line) for line in records.read_text().splitlines()]
+
+
+def with_table(page: str, runs: list[dict[str, Any]]) -> str:
+    """The page with the table of these runs between its marks."""
+    before, rest = page.split(BEGIN)
+    _, after = rest.split(END)
+    return f"{before}{BEGIN}\n{table(runs)}\n{END}{after}"
+
+
+def table(runs: list[dict[str, Any]]) -> str:
+    """One row a run, and a line with the sums."""
+    lines = [
+        "| began | plan | seed | sink | faults | requests and feedback | outcomes | refused | repeated | highest RSS | verdict |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for run in runs:
+        plan, counts = run["plan"], run["counts"]
+        verdict = "clean" if run["clean"] else f"{len(run['findings'])} findings"
+        lines.append(
+            f"| {run['began'][:16].replace('T', ' ')} | {plan['name']}, {plan['seconds']:.0f} s | {plan['seed']} "
+            f"| {plan['layout']} | {counts.get('faults', 0)} | {counts.get('sent', 0):,} "
+            f"| {counts.get('outcomes', 0):,} | {counts.get('dead_letters', 0):,} | {counts.get('duplicates', 0):,} "
+            f"| {run['figures'].get('rss_max_mb', 0)} MiB | {verdict} |"
+        )
+    clean = [run for run in runs if run["clean"]]
+    lines += [
+        "",
+        (
+            f"{len(runs)} runs with {sum(run['counts'].get('faults', 0) for run in runs):,} faults; "
+            f"{len(clean)} of them clean, with {sum(run['counts'].get('faults', 0) for run in clean):,} faults and "
+            f"{sum(run['counts'].get('outcomes', 0) for run in clean):,} outcomes."
+        ),
+    ]
+    return "\n".join(lines)
