@@ -18,7 +18,7 @@ from mode import Service
 from pointsman.schemas.codec import Decoder, encode
 from pointsman.schemas.control import Flag
 from pointsman.schemas.errors import InvalidMessage, PointsmanError
-from pointsman.streams import metrics
+from pointsman.streams import metrics, reading
 from pointsman.streams.topics import partition_numbers
 
 logger = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class FlagFollower(Service):
 
     async def _read(self) -> None:
         async with AsyncExitStack() as stack:
-            consumer = AIOKafkaConsumer(
+            consumer = reading.consumer(
                 bootstrap_servers=self._servers,
                 isolation_level="read_committed",
                 auto_offset_reset="earliest",
@@ -118,7 +118,7 @@ class FlagWriter:
     async def read(self) -> Flags:
         """All flags as they are now."""
         flags = Flags()
-        consumer = AIOKafkaConsumer(bootstrap_servers=self._servers, isolation_level="read_committed")
+        consumer = reading.consumer(bootstrap_servers=self._servers, isolation_level="read_committed")
         await consumer.start()
         try:
             ends = await _assign_all(consumer, self._servers, self._topic)

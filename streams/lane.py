@@ -18,7 +18,7 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from mode import Service
 
-from pointsman.streams import metrics
+from pointsman.streams import metrics, reading
 from pointsman.streams.commit import Committer
 from pointsman.streams.errors import TopicProblem
 from pointsman.streams.metrics import LaneMetrics
@@ -77,7 +77,8 @@ class Lane(Service):
         self._static = static
         self._factory = factory
         self._polled = time.monotonic()
-        self.consumer = AIOKafkaConsumer(
+        reading.install(settings.batch_inflated_bytes_max)
+        self.consumer = reading.consumer(
             bootstrap_servers=servers,
             group_id=group,
             enable_auto_commit=False,
@@ -170,7 +171,7 @@ class Lane(Service):
                     self._begin_anew(error.args[0])
                 except KafkaError as error:
                     _Source(self.consumer).pause(tp)
-                    loop.fail(error)
+                    loop.fail(error, after=tp)
                 else:
                     for records in fetched.values():
                         loop.offer(tp, records)

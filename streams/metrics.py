@@ -17,6 +17,11 @@ COMMIT_SECONDS = Histogram(
     buckets=_SECONDS,
 )
 RESTARTS = Counter("pointsman_partition_restarts", "Partitions begun anew after an error.", ["lane", "error"])
+UNREADABLE = Counter(
+    "pointsman_unreadable_batches",
+    "Batches passed over: too large when decompressed, or not to be taken apart.",
+    ["topic", "reason"],
+)
 LOST = Counter("pointsman_lost_offsets", "Offsets that retention took before they were read.", ["topic"])
 PARTITIONS = Gauge("pointsman_partitions", "Partitions owned.", ["lane"])
 LAG = Gauge("pointsman_lag_records", "Committed records not read yet.", ["lane"])

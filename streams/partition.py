@@ -101,6 +101,7 @@ class PartitionLoop:
         self._wake = asyncio.Event()
         self._stopping = False
         self._error: Exception | None = None
+        self._after: TopicPartition | None = None
 
     # -- what the lane calls ---------------------------------------------------------------------
 
@@ -118,9 +119,9 @@ class PartitionLoop:
             self._source.pause(tp)
         self._wake.set()
 
-    def fail(self, error: Exception) -> None:
-        """Begin anew, for a reason that lies outside of the loop."""
-        self._error = error
+    def fail(self, error: Exception, *, after: TopicPartition | None = None) -> None:
+        """Begin anew, for a reason outside of the loop; ``after``: once the records offered of it are done."""
+        self._error, self._after = error, after
         self._wake.set()
 
     def wake(self) -> None:
@@ -174,7 +175,7 @@ class PartitionLoop:
             self.ready.set()
             while not self._stopping:
                 await self._wait()
-                if self._error is not None:
+                if self._error is not None and not (self._after and self._buffers[self._after]):
                     error, self._error = self._error, None
                     raise error
                 await self._step(committer)

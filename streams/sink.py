@@ -31,6 +31,7 @@ from pointsman.streams.store.batch import DeadLetter, SinkBatch
 from pointsman.streams.store.check import ledger_check
 from pointsman.streams.store.errors import OffsetConflict, StoreUnavailable
 from pointsman.streams.topics import Names
+from pointsman.streams.unreadable import error_of
 
 logger = logging.getLogger(__name__)
 
@@ -171,8 +172,9 @@ class SinkWork(Work):
             try:
                 good.append(check_feedback(record))
             except InvalidMessage as error:
-                metrics.DEAD_LETTERS.labels(LANE, error.reason).inc()
-                letters.append(letter(Rejected(record, error), self._bytes_max))
+                found = error_of(record, error)
+                metrics.DEAD_LETTERS.labels(LANE, found.reason).inc()
+                letters.append(letter(Rejected(record, found), self._bytes_max))
         partition = self._tp.partition % self._dead_letter_partitions
         output.add(self._names.dead_letters, partition, letters)
         return {"feedback": good}

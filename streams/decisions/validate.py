@@ -16,6 +16,7 @@ from pointsman.schemas.errors import InvalidMessage
 from pointsman.schemas.request import DecisionRequest
 from pointsman.streams.decisions.duplicates import Answered, content_hash, key, short
 from pointsman.streams.output import Headers, Message, Record
+from pointsman.streams.unreadable import error_of, place_of
 
 _decode_request = Decoder(DecisionRequest).decode
 
@@ -75,7 +76,7 @@ class Validator:
                 request_id = request.id
                 self._sort(record, request, answered, checked)
             except InvalidMessage as error:
-                checked.rejected.append(Rejected(record, error, request_id))
+                checked.rejected.append(Rejected(record, error_of(record, error), request_id))
         return checked
 
     def _read(self, value: bytes | None) -> DecisionRequest:
@@ -119,7 +120,7 @@ def letter(rejected: Rejected, bytes_max: int) -> Message:
     It always fits a batch: a letter that the broker refuses would hold its partition up for ever.
     """
     record, error = rejected.record, rejected.error
-    key, value = record.key, record.value
+    key, (offset, value) = record.key, place_of(record)
     if key is not None and len(key) > KEY_BYTES_MAX:
         key = b"sha256:" + sha256(key).hexdigest().encode()
     if value is not None and len(value) > bytes_max:
@@ -138,7 +139,7 @@ def letter(rejected: Rejected, bytes_max: int) -> Message:
         (dead_letter.HEADER_EXPECTED, _cut(error.expected)),
         (dead_letter.HEADER_TOPIC, record.topic.encode()),
         (dead_letter.HEADER_PARTITION, str(record.partition).encode()),
-        (dead_letter.HEADER_OFFSET, str(record.offset).encode()),
+        (dead_letter.HEADER_OFFSET, str(offset).encode()),
         (dead_letter.HEADER_ATTEMPT, b"1"),
         *_received(record.headers),
     ]

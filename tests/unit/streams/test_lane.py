@@ -147,7 +147,7 @@ class World:
             return self.idle[number], lambda: self.idle[number]
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(lane, "AIOKafkaConsumer", consumer)
+            patch.setattr(lane.reading, "AIOKafkaConsumer", consumer)
             self.lane = Lane(
                 name="test",
                 topics=["t", "u"],
