@@ -12,18 +12,19 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from mode import Service
 
-from pointsman.streams import metrics, reading
+from pointsman.streams import reading
 from pointsman.streams.commit import Committer
-from pointsman.streams.errors import TopicProblem
 from pointsman.streams.metrics import LaneMetrics
 from pointsman.streams.partition import PartitionLoop, Work
 from pointsman.streams.settings import Settings
+from pointsman.streams.shape import TopicWatch
+from pointsman.streams.source import ConsumerSource
 from pointsman.streams.topics import partition_numbers
 
 logger = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class Lane(Service):
         servers: str,
         settings: Settings,
         factory: Factory,
+        watched: Iterable[str] = (),
         interval_ms: int | None = None,
         static: bool = False,
     ) -> None:
@@ -70,6 +72,10 @@ class Lane(Service):
         self.metrics = LaneMetrics(name)
         self.loops: dict[int, PartitionLoop] = {}
         self.lags: dict[int, int] = {}
+        self.watch = TopicWatch((*self.topics, *watched))
+        """``watched``: topics that it writes by partition, which must stay as they are too."""
+        self.halted = ""
+        """Why it reads no more and waits for a person; empty while it works."""
         self.assigned = False
         """Whether the group has said what this worker owns, be it nothing: more workers than partitions is fine."""
         self._running: dict[int, asyncio.Task[None]] = {}
@@ -96,6 +102,7 @@ class Lane(Service):
             max_poll_interval_ms=max(300_000, settings.transaction_deadline_ms * 2),
         )
         self._admin: AIOKafkaAdminClient | None = None
+        self._source = ConsumerSource(self.consumer, self._verify)
 
     @property
     def admin(self) -> AIOKafkaAdminClient:
@@ -109,6 +116,7 @@ class Lane(Service):
         """Connect; assignment follows by itself."""
         self._admin = AIOKafkaAdminClient(bootstrap_servers=self.servers)
         await self._admin.start()
+        await self.watch.begin(self._admin)
         await self.consumer.start()
         if self._static:
             await self._take_all()
@@ -118,18 +126,21 @@ class Lane(Service):
     async def on_stop(self) -> None:
         """Drain: finish each partition's batch, commit, leave the group."""
         await self.release()
+        await self._leave()
+        if self._admin is not None:
+            await self._admin.close()
+
+    async def _leave(self) -> None:
         try:
             await asyncio.wait_for(self.consumer.stop(), CLOSE_S)
         except (TimeoutError, KafkaError, OSError) as error:
             logger.warning(
                 "the consumer did not close politely", extra={"lane": self.name, "error": repr(error)}
             )
-        if self._admin is not None:
-            await self._admin.close()
 
     @Service.task
     async def _intake(self) -> None:
-        while not self.should_stop:
+        while not self.should_stop and not self.halted:
             try:
                 fetched = await self.consumer.getmany(timeout_ms=POLL_MS, max_records=POLL_RECORDS)
             except OffsetOutOfRangeError as error:
@@ -170,7 +181,7 @@ class Lane(Service):
                 except OffsetOutOfRangeError as error:
                     self._begin_anew(error.args[0])
                 except KafkaError as error:
-                    _Source(self.consumer).pause(tp)
+                    self._source.pause(tp)
                     loop.fail(error, after=tp)
                 else:
                     for records in fetched.values():
@@ -181,7 +192,7 @@ class Lane(Service):
         for tp in lost:
             loop = self.loops.get(self.number_of(tp))
             if loop is not None:
-                _Source(self.consumer).pause(tp)  # which a rebalance may have taken away by now
+                self._source.pause(tp)  # which a rebalance may have taken away by now
                 loop.fail(OffsetOutOfRangeError({tp: loop.expected.get(tp)}))
 
     def _check_consumer(self) -> None:
@@ -193,14 +204,29 @@ class Lane(Service):
 
     @Service.task
     async def _watch(self) -> None:
-        while not self.should_stop:
+        while not self.should_stop and not self.halted:
             self._check_consumer()
             try:
                 await self.measure()
+                if problem := await self.watch.look(self.admin):
+                    await self._halt(problem)
             except KafkaError as error:  # partitions were taken away meanwhile
-                logger.debug("lag not measured: %r", error)
+                logger.debug("lag not measured, or topics not looked at: %r", error)
             self.health()
             await self.sleep(1.0)
+
+    async def _verify(self) -> None:
+        if self.watch.known:
+            await self.watch.verify(self.admin)
+
+    async def _halt(self, problem: str) -> None:
+        """Stop reading and leave the group, but stay: a restart by itself would begin at places that mean nothing."""
+        self.halted = problem
+        logger.error("lane halted", extra={"lane": self.name, "error": problem})
+        for task in self._running.values():
+            task.cancel()  # nothing more is committed by what the topics were
+        await self.release()
+        await self._leave()
 
     # -- assignment ------------------------------------------------------------------------------
 
@@ -217,7 +243,7 @@ class Lane(Service):
 
     def own(self, assigned: Iterable[TopicPartition]) -> None:
         """Start a loop for each partition number assigned."""
-        if self.should_stop:  # a rebalance that ends while the lane stops: nobody would end these loops
+        if self.should_stop or self.halted:  # a rebalance that ends late: nobody would end these loops
             return
         numbers: dict[int, list[TopicPartition]] = {}
         for tp in assigned:
@@ -266,7 +292,7 @@ class Lane(Service):
         loop = PartitionLoop(
             number=number,
             partitions=partitions,
-            source=_Source(self.consumer),
+            source=self._source,
             work=work,
             committer=committer,
             metrics=self.metrics,
@@ -316,12 +342,14 @@ class Lane(Service):
             and (lags[loop.number] > 0 or not loop.known)
         ]
         polling = now - self._polled < self.settings.stalled_after_s + POLL_MS / 1000
-        healthy = not stalled and polling
+        healthy = not stalled and polling and not self.halted
         self.metrics.lag.set(sum(lags.values()))
         self.metrics.buffered.set(sum(loop.buffered for loop in self.loops.values()))
         self.metrics.healthy.set(healthy)
+        self.metrics.halted.set(bool(self.halted))
         return {
             "healthy": healthy,
+            "halted": self.halted,
             "ready": self.assigned and all(loop.ready.is_set() for loop in self.loops.values()),
             "partitions": sorted(self.loops),
             "lag_records": sum(lags.values()),
@@ -344,36 +372,3 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
             self._lane.own(assigned)
         except Exception as error:  # noqa: BLE001 - the consumer would log it and go on without a loop
             await self._lane.crash(error)
-
-
-class _Source:
-    """The consumer, as a loop sees it."""
-
-    def __init__(self, consumer: AIOKafkaConsumer) -> None:
-        self._consumer = consumer
-
-    async def begin(self, positions: dict[TopicPartition, int | None]) -> dict[TopicPartition, int]:
-        earliest = await self._consumer.beginning_offsets(list(positions))
-        latest = await self._consumer.end_offsets(list(positions))
-        begun = {}
-        for tp, at in positions.items():
-            begun[tp] = earliest[tp] if at is None else at
-            if begun[tp] > latest[tp]:
-                msg = f"{tp.topic}[{tp.partition}] ends at {latest[tp]}, before the committed position {at}: the log was cut, or the topic made anew"
-                raise TopicProblem(msg)
-            if begun[tp] < earliest[tp]:
-                metrics.LOST.labels(tp.topic).inc(earliest[tp] - begun[tp])
-                extra = {"topic": tp.topic, "partition": tp.partition, "wanted": at, "earliest": earliest[tp]}
-                logger.error("retention took records before they were read", extra=extra)
-                begun[tp] = earliest[tp]
-            self._consumer.seek(tp, begun[tp])
-            self._consumer.resume(tp)
-        return begun
-
-    def pause(self, tp: TopicPartition) -> None:
-        if tp in self._consumer.assignment():
-            self._consumer.pause(tp)
-
-    def resume(self, tp: TopicPartition) -> None:
-        if tp in self._consumer.assignment():
-            self._consumer.resume(tp)

@@ -26,6 +26,9 @@ LOST = Counter("pointsman_lost_offsets", "Offsets that retention took before the
 PARTITIONS = Gauge("pointsman_partitions", "Partitions owned.", ["lane"])
 LAG = Gauge("pointsman_lag_records", "Committed records not read yet.", ["lane"])
 BUFFERED = Gauge("pointsman_buffered_records", "Records read and not yet worked on.", ["lane"])
+HALTED = Gauge(
+    "pointsman_halted", "1 once a topic was deleted or grown: the lane waits for a person.", ["lane"]
+)
 HEALTHY = Gauge("pointsman_healthy", "1 while there is progress or nothing to do.", ["lane"])
 
 DECISIONS = Counter("pointsman_decisions", "Decisions committed.", ["agent", "arm", "source"])
@@ -67,6 +70,7 @@ class LaneMetrics:
         self.lag = LAG.labels(lane)
         self.buffered = BUFFERED.labels(lane)
         self.healthy = HEALTHY.labels(lane)
+        self.halted = HALTED.labels(lane)
 
     def committed(self, records: int, seconds: float) -> None:
         """A batch was committed."""

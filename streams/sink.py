@@ -101,9 +101,17 @@ class SinkWork(Work):
     """Decodes one partition's records; what cannot be decoded is reported and passed over."""
 
     def __init__(
-        self, tp: TopicPartition, names: Names, cluster: str, dead_letter_partitions: int, bytes_max: int
+        self,
+        tp: TopicPartition,
+        names: Names,
+        cluster: str,
+        dead_letter_partitions: int,
+        bytes_max: int,
+        generation: str = "",
     ) -> None:
+        """``generation``: Kafka's id of the topic; positions of one that was made anew are others."""
         self._tp = tp
+        self._generation = generation
         self._names = names
         self._cluster = cluster
         self._dead_letter_partitions = dead_letter_partitions
@@ -142,6 +150,7 @@ class SinkWork(Work):
             lane=LANE,
             cluster=self._cluster,
             topic=self._tp.topic,
+            topic_generation=self._generation,
             partition=self._tp.partition,
             start=start,
             end=end,
@@ -215,8 +224,11 @@ def check_feedback(record: Record) -> Feedback:
 class Database(Committer):
     """Rows and position in one database transaction; dead letters go to Kafka first, at least once."""
 
-    def __init__(self, store: AuditStore, tp: TopicPartition, cluster: str, servers: str) -> None:
+    def __init__(
+        self, store: AuditStore, tp: TopicPartition, cluster: str, generation: str, servers: str
+    ) -> None:
         self._store = store
+        self._generation = generation
         self._tp = tp
         self._cluster = cluster
         self._servers = servers
@@ -225,7 +237,9 @@ class Database(Committer):
     async def open(self) -> Committed:
         """End what a stalled owner left open, then read the position."""
         try:
-            at = await self._store.take_over(LANE, self._cluster, self._tp.topic, self._tp.partition)
+            at = await self._store.take_over(
+                LANE, self._cluster, self._tp.topic, self._tp.partition, self._generation
+            )
         except StoreUnavailable:
             metrics.DATABASE_UP.set(0)
             raise
@@ -278,8 +292,10 @@ def sink_lane(
         lane: Lane, _number: int, owned: tuple[TopicPartition, ...]
     ) -> tuple[Work, Callable[[], Committer]]:
         (tp,) = owned
-        work = SinkWork(tp, names, cluster, partitions[names.dead_letters], settings.request_bytes_max)
-        return work, lambda: Database(store, tp, cluster, lane.servers)
+        generation = lane.watch.known[tp.topic].id
+        dead_letters, bytes_max = partitions[names.dead_letters], settings.request_bytes_max
+        work = SinkWork(tp, names, cluster, dead_letters, bytes_max, generation)
+        return work, lambda: Database(store, tp, cluster, generation, lane.servers)
 
     store = AuditStore(dsn)
     return SinkLane(

@@ -86,6 +86,7 @@ def decision_lane(
     lane = Lane(
         name="decisions",
         topics=[names.requests],
+        watched=[names.outcomes],
         group=settings.group,
         servers=servers,
         settings=settings,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import cramjam
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.codec import gzip_encode, snappy_encode
+from aiokafka.codec import gzip_encode, lz4_encode, snappy_encode
 from aiokafka.errors import for_code
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
@@ -56,7 +56,7 @@ def compress(codec: str, data: bytes) -> bytes:
         "gzip": lambda: gzip_encode(data),
         "snappy": lambda: bytes(snappy_encode(data, xerial_compatible=False)),
         "xerial": lambda: snappy_encode(data),
-        "lz4": lambda: bytes(cramjam.lz4.compress(data)),
+        "lz4": lambda: lz4_encode(data),
         "zstd": lambda: bytes(cramjam.zstd.compress(data)),
     }[codec]()
 

@@ -8,11 +8,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-import pytest
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from tests.support import batches
-from tests.support.pipeline import Pipeline, WorkerProcess, account, request
+from tests.support.pipeline import Pipeline, account, request
 
 HUGE = 300_000_000
 BROKER_BYTES = 20_000_000
@@ -23,18 +22,9 @@ PEAK_MIB = 150
 
 
 def huge(codec: str, pairs: list[batches.Pair]) -> bytes:
-    """A batch of small records and, behind the first, one of 300 MB."""
-    return batches.made(codec, [pairs[0], (b"huge", bytes(HUGE)), *pairs[1:]])
-
-
-def peak_mib(worker: WorkerProcess) -> int:
-    """The most memory that the process ever held."""
-    (line,) = [
-        line
-        for line in Path(f"/proc/{worker.pid}/status").read_text().splitlines()
-        if line.startswith("VmHWM")
-    ]
-    return int(line.split()[1]) // 1024
+    """A batch of small records and, behind the first, one of 300 MB; of 100 where the broker holds it whole too."""
+    size = HUGE // 3 if codec == "snappy" else HUGE
+    return batches.made(codec, [pairs[0], (b"huge", bytes(size)), *pairs[1:]])
 
 
 def allow_large(pipeline: Pipeline, topic: str) -> None:
@@ -48,9 +38,11 @@ def headers(letter: Any) -> dict[str, str]:
     return {name: value.decode() for name, value in letter.headers()}
 
 
-@pytest.mark.parametrize("codec", ["gzip", "snappy", "xerial", "lz4", "zstd"])
+CODECS = ("gzip", "snappy", "xerial", "lz4", "zstd")
+
+
 async def test_a_huge_record_in_a_small_batch_is_a_dead_letter_and_takes_no_memory(
-    pipeline: Pipeline, codec: str
+    pipeline: Pipeline,
 ) -> None:
     await pipeline.prepare()
     names = pipeline.names
@@ -58,22 +50,26 @@ async def test_a_huge_record_in_a_small_batch_is_a_dead_letter_and_takes_no_memo
     worker = pipeline.worker("decisions").wait_ready()
     pipeline.send([request(number) for number in range(100)], partition=1)
     pipeline.read(names.outcomes, lambda found: len(found) >= 100)
-    before = peak_mib(worker)
-    bomb = huge(codec, [request("lost-1"), request("lost-2")])
-    (at,) = await batches.put(pipeline.bootstrap, names.requests, 1, bomb)
-    pipeline.send([request(number) for number in range(100, 200)], partition=1)
-    pipeline.send([request(number) for number in range(200, 300)], partition=2)
+    before = worker.peak_mib()
+    wanted = {}
+    for place, codec in enumerate(CODECS):
+        bomb = huge(codec, [request(f"lost-1-{codec}"), request(f"lost-2-{codec}")])
+        (at,) = await batches.put(pipeline.bootstrap, names.requests, 1, bomb)
+        wanted[at] = len(bomb) - batches.HEADER.size
+        start = 100 + 40 * place
+        pipeline.send([request(number) for number in range(start, start + 20)], partition=1)
+        pipeline.send([request(number) for number in range(start + 20, start + 40)], partition=2)
 
     outcomes = pipeline.read(names.outcomes, lambda found: len(found) >= 300)
     found = account((f"r-{number}" for number in range(300)), (each.key().decode() for each in outcomes))
     assert found.clean, found
-    (letter,) = pipeline.read(names.dead_letters, lambda found: len(found) >= 1)
-    said, told = headers(letter), json.loads(letter.value())
-    assert said["reason"] == "too_large_batch"
-    assert (said["topic"], said["partition"], said["offset"]) == (names.requests, "1", str(at))
-    assert (told["offset"], told["last_offset"], told["records"]) == (at, at + 2, 3)
-    assert told["bytes"] == len(bomb) - batches.HEADER.size
-    assert peak_mib(worker) - before < PEAK_MIB, "as much as the bound allows"
+    letters = pipeline.read(names.dead_letters, lambda found: len(found) >= len(CODECS))
+    assert {int(headers(each)["offset"]): json.loads(each.value())["bytes"] for each in letters} == wanted
+    for letter in letters:
+        said, told = headers(letter), json.loads(letter.value())
+        assert (said["reason"], said["topic"], said["partition"]) == ("too_large_batch", names.requests, "1")
+        assert (told["last_offset"], told["records"]) == (told["offset"] + 2, 3)
+    assert worker.peak_mib() - before < PEAK_MIB, "as much as the bound allows"
 
 
 async def test_without_the_bound_it_would_take_the_memory(pipeline: Pipeline) -> None:
@@ -81,7 +77,7 @@ async def test_without_the_bound_it_would_take_the_memory(pipeline: Pipeline) ->
     await pipeline.prepare()
     names = pipeline.names
     worker = pipeline.worker("decisions", batch_inflated_bytes_max=str(400 * MIB)).wait_ready()
-    before = peak_mib(worker)
+    before = worker.peak_mib()
     await batches.put(pipeline.bootstrap, names.requests, 1, huge("zstd", [request(1), request(2)]))
     outcomes = pipeline.read(names.outcomes, lambda found: len(found) >= 2)
     assert sorted(each.key() for each in outcomes) == [b"r-1", b"r-2"], (
@@ -89,7 +85,7 @@ async def test_without_the_bound_it_would_take_the_memory(pipeline: Pipeline) ->
     )
     (letter,) = pipeline.read(names.dead_letters, lambda found: len(found) >= 1)
     assert headers(letter)["reason"] == "too_large"
-    assert peak_mib(worker) - before > HUGE // MIB
+    assert worker.peak_mib() - before > HUGE // MIB
 
 
 async def test_bombs_in_every_partition_and_topic_through_kills(pipeline: Pipeline) -> None:
@@ -99,7 +95,7 @@ async def test_bombs_in_every_partition_and_topic_through_kills(pipeline: Pipeli
     bomb = batches.pack("gzip", small, 1)
     placed = set()
     for partition in range(4):
-        for round_ in range(6):
+        for round_ in range(4):
             keys = range(1000 * partition + 20 * round_, 1000 * partition + 20 * round_ + 20)
             pipeline.send([request(number) for number in keys], partition=partition)
             (at,) = await batches.put(pipeline.bootstrap, names.requests, partition, bomb)
@@ -108,13 +104,13 @@ async def test_bombs_in_every_partition_and_topic_through_kills(pipeline: Pipeli
         await batches.put(pipeline.bootstrap, topic, 0, bomb)
     placed.add((names.feedback, 0, 0))
     await pipeline.flag("ml-agent-rollout", 0)
-    for pause_s in (0.0, 0.3, 1.0):
+    for pause_s in (0.0, 0.5):
         worker = pipeline.worker("decisions,sink").wait_ready()
         await asyncio.sleep(pause_s)
         worker.kill()
     worker = pipeline.worker("decisions,sink").wait_ready()
 
-    wanted = [f"r-{1000 * partition + number}" for partition in range(4) for number in range(120)]
+    wanted = [f"r-{1000 * partition + number}" for partition in range(4) for number in range(80)]
     outcomes = pipeline.read(names.outcomes, lambda found: len(found) >= len(wanted))
     found = account(wanted, (each.key().decode() for each in outcomes if each.key() != b"k"))
     assert found.clean, found
@@ -124,7 +120,7 @@ async def test_bombs_in_every_partition_and_topic_through_kills(pipeline: Pipeli
     decisions = [each for each in places if each[0] == names.requests]
     assert len(decisions) == len(set(decisions)), "once each"
     pipeline.wait_rows("SELECT count(*) FROM ml_learning.agent_decisions", len(wanted))
-    pipeline.wait_rows("SELECT coalesce(sum(dead_letters), 0) FROM ml_learning.lane_ledger", 24)
+    pipeline.wait_rows("SELECT coalesce(sum(dead_letters), 0) FROM ml_learning.lane_ledger", 16)
     health = worker.report("health")
     assert health["healthy"], health
     assert health["flags"] == {"ml-agent-rollout": 0}, "the follower went on behind the bomb"

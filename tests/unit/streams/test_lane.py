@@ -16,7 +16,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import CorruptRecordException, IllegalStateError, OffsetOutOfRangeError
 
-from pointsman.streams import lane, metrics, partition
+from pointsman.streams import lane, metrics, partition, shape
 from pointsman.streams.lane import Lane
 from pointsman.streams.output import Committed, Output
 from pointsman.streams.settings import Settings
@@ -135,6 +135,7 @@ class World:
         self.at = at
         self.restoring = 0.0
         self.consumer = Consumer()
+        self.shapes: dict[str, shape.Shape] = {}
         self.options: dict[str, Any] = {}
 
         def consumer(**options: Any) -> Consumer:
@@ -157,6 +158,9 @@ class World:
                 factory=factory,
             )
 
+    async def look(self, _admin: Any, names: Any) -> dict[str, shape.Shape]:
+        return {name: self.shapes.get(name, shape.Shape(8, f"id of {name}")) for name in names}
+
     async def own(self, *partitions: TopicPartition) -> None:
         self.lane.own(partitions)
         await asyncio.wait_for(asyncio.gather(*(loop.ready.wait() for loop in self.lane.loops.values())), 10)
@@ -168,6 +172,7 @@ class World:
             patch.setattr(lane, "AIOKafkaAdminClient", lambda **_options: self.consumer)
             patch.setattr(Consumer, "close", Consumer.stop, raising=False)
             patch.setattr(lane, "POLL_MS", 1)
+            patch.setattr(shape, "shapes", self.look)
             await self.lane.start()
             try:
                 await self.consumer.listener.on_partitions_assigned(set(partitions))
