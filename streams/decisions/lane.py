@@ -62,8 +62,7 @@ def decision_lane(
     def factory(
         lane: Lane, number: int, owned: tuple[TopicPartition, ...]
     ) -> tuple[Work, Callable[[], Committer]]:
-        (requests,) = owned
-        work = DecisionWork(requests, around, lambda: lane.wake(number))
+        work = DecisionWork(owned[0], around, lambda: lane.wake(number))
 
         def committer() -> Committer:
             deadline_ms = settings.transaction_deadline_ms

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 from aiokafka import TopicPartition
@@ -135,7 +135,6 @@ class World:
         self.at = at
         self.restoring = 0.0
         self.consumer = Consumer()
-        self.shapes: dict[str, shape.Shape] = {}
         self.options: dict[str, Any] = {}
 
         def consumer(**options: Any) -> Consumer:
@@ -158,9 +157,6 @@ class World:
                 factory=factory,
             )
 
-    async def look(self, _admin: Any, names: Any) -> dict[str, shape.Shape]:
-        return {name: self.shapes.get(name, shape.Shape(8, f"id of {name}")) for name in names}
-
     async def own(self, *partitions: TopicPartition) -> None:
         self.lane.own(partitions)
         await asyncio.wait_for(asyncio.gather(*(loop.ready.wait() for loop in self.lane.loops.values())), 10)
@@ -172,7 +168,7 @@ class World:
             patch.setattr(lane, "AIOKafkaAdminClient", lambda **_options: self.consumer)
             patch.setattr(Consumer, "close", Consumer.stop, raising=False)
             patch.setattr(lane, "POLL_MS", 1)
-            patch.setattr(shape, "shapes", self.look)
+            patch.setattr(shape.TopicWatch, "begin", AsyncMock())
             await self.lane.start()
             try:
                 await self.consumer.listener.on_partitions_assigned(set(partitions))
