@@ -9,6 +9,10 @@ from pointsman.schemas.retry import HEADER_KEPT, HEADER_REDRIVEN
 REASONS: Final = {
     "empty_value": "the record has no value",
     "too_large": "the value is larger than the limit; the letter holds its hash, length and place instead",
+    "too_large_batch": "decompressed, the record's batch would be larger than the limit; one letter with hash, length"
+    " and place stands for all its records",
+    "corrupt_batch": "the checksum of the record's batch is right and its content makes no sense; one letter with"
+    " checksum and place stands for all its records that could not be read",
     "not_json": "the value is not JSON",
     "too_deep": "arrays or objects nest deeper than the limit",
     "wrong_type": "a field has another type, or a value out of its range",

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import faust
 
+from pointsman.streams import reading
 from pointsman.streams.settings import Settings
 
 
 def create_app(settings: Settings, servers: str, *, embedded: bool, partitions: int) -> faust.App:
     """A Faust app for the control plane; lanes run in it as services. Decision data never passes through it."""
+    reading.install(settings.batch_inflated_bytes_max)  # its consumers are Faust's own
     datadir = Path(settings.data_dir) / "faust"
     datadir.mkdir(parents=True, exist_ok=True)
     return faust.App(

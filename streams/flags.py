@@ -18,12 +18,15 @@ from mode import Service
 from pointsman.schemas.codec import Decoder, encode
 from pointsman.schemas.control import Flag
 from pointsman.schemas.errors import InvalidMessage, PointsmanError
-from pointsman.streams import metrics
-from pointsman.streams.topics import partition_numbers
+from pointsman.streams import metrics, reading
+from pointsman.streams.shape import shapes
+from pointsman.streams.topics import connect, partition_numbers
 
 logger = logging.getLogger(__name__)
 
 READ_S: Final = 15.0
+WATCH_S: Final = 2.0
+"""Between two looks at the id of the topic."""
 SILENCE_S: Final = 5.0
 """A fetch is answered every 100 ms."""
 _decoder = Decoder(Flag)
@@ -34,6 +37,8 @@ class Flags:
 
     def __init__(self, flags: Mapping[str, Flag] | None = None) -> None:
         self._flags = dict(flags or {})
+        self._superseded: set[str] = set()
+        """Names whose known version says nothing any more."""
 
     def get(self, name: str) -> Flag | None:
         """A flag, or None where it was never set: it counts as 0."""
@@ -43,10 +48,15 @@ class Flags:
         """Every flag, by name."""
         return [self._flags[name] for name in sorted(self._flags)]
 
+    def begin_anew(self) -> None:
+        """The topic was made anew: its versions begin at 1 again. The values stand until others are set."""
+        self._superseded = set(self._flags)
+
     def apply(self, flag: Flag) -> None:
         """Take a newer value over; an older one (a replayed record) changes nothing."""
         known = self._flags.get(flag.name)
-        if known is None or flag.version >= known.version:
+        if known is None or flag.version >= known.version or flag.name in self._superseded:
+            self._superseded.discard(flag.name)
             self._flags[flag.name] = flag
             metrics.FLAG.labels(flag.name).set(flag.percentage)
             metrics.FLAG_VERSION.labels(flag.name).set(flag.version)
@@ -67,6 +77,9 @@ class FlagFollower(Service):
         self.current = asyncio.Event()
         """Set when everything that was in the topic at the start has been read."""
         self._servers = servers
+        self._topic_id = ""
+        self._anew = asyncio.Event()
+        """Set when the topic has to be read from its beginning again."""
 
     async def on_start(self) -> None:
         """Nothing is known yet, whatever a follower before this one knew."""
@@ -84,9 +97,32 @@ class FlagFollower(Service):
                 )
                 await self.sleep(1.0)
 
+    @Service.task
+    async def _watch(self) -> None:
+        """A topic made anew begins at version 1, which nobody would take who knows a higher one."""
+        while not self.should_stop:
+            try:
+                async with AsyncExitStack() as stack:
+                    admin = await connect(self._servers)
+                    stack.push_async_callback(admin.close)
+                    while not self.should_stop:
+                        self._look((await shapes(admin, [self.topic]))[self.topic].id)
+                        await self.sleep(WATCH_S)
+            except (KafkaError, OSError, PointsmanError) as error:
+                logger.debug("the flags' topic was not looked at: %r", error)
+                await self.sleep(WATCH_S)
+
+    def _look(self, topic_id: str) -> None:
+        if self._topic_id and topic_id and topic_id != self._topic_id:
+            logger.error("the flags' topic was made anew: the last known flags stand, set them again")
+            self.flags.begin_anew()
+            self._anew.set()
+        self._topic_id = topic_id or self._topic_id
+
     async def _read(self) -> None:
+        self._anew.clear()
         async with AsyncExitStack() as stack:
-            consumer = AIOKafkaConsumer(
+            consumer = reading.consumer(
                 bootstrap_servers=self._servers,
                 isolation_level="read_committed",
                 auto_offset_reset="earliest",
@@ -95,7 +131,7 @@ class FlagFollower(Service):
             await consumer.start()
             stack.push_async_callback(consumer.stop)
             ends = await _assign_all(consumer, self._servers, self.topic)
-            while not self.should_stop:
+            while not self.should_stop and not self._anew.is_set():
                 for records in (await consumer.getmany(timeout_ms=250)).values():
                     for record in records:
                         apply(self.flags, record.value)
@@ -118,7 +154,7 @@ class FlagWriter:
     async def read(self) -> Flags:
         """All flags as they are now."""
         flags = Flags()
-        consumer = AIOKafkaConsumer(bootstrap_servers=self._servers, isolation_level="read_committed")
+        consumer = reading.consumer(bootstrap_servers=self._servers, isolation_level="read_committed")
         await consumer.start()
         try:
             ends = await _assign_all(consumer, self._servers, self._topic)

@@ -12,16 +12,18 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from mode import Service
 
+from pointsman.streams import reading
 from pointsman.streams.commit import Committer
 from pointsman.streams.metrics import LaneMetrics
 from pointsman.streams.partition import PartitionLoop, Work
 from pointsman.streams.settings import Settings
+from pointsman.streams.shape import TopicWatch
 from pointsman.streams.source import ConsumerSource
 from pointsman.streams.topics import partition_numbers
 
@@ -57,6 +59,7 @@ class Lane(Service):
         servers: str,
         settings: Settings,
         factory: Factory,
+        watched: Iterable[str] = (),
         interval_ms: int | None = None,
         static: bool = False,
         delays_s: Mapping[str, float] = {},
@@ -73,6 +76,10 @@ class Lane(Service):
         self.lags: dict[int, int] = {}
         self.waiting: dict[int, int] = {}
         """Records by partition number that are not due yet."""
+        self.watch = TopicWatch((*self.topics, *watched))
+        """``watched``: topics that it writes by partition, which must stay as they are too."""
+        self.halted = ""
+        """Why it reads no more and waits for a person; empty while it works."""
         self.assigned = False
         """Whether the group has said what this worker owns, be it nothing: more workers than partitions is fine."""
         self._running: dict[int, asyncio.Task[None]] = {}
@@ -81,7 +88,8 @@ class Lane(Service):
         self._delays_s = delays_s
         self._factory = factory
         self._polled = time.monotonic()
-        self.consumer = AIOKafkaConsumer(
+        reading.install(settings.batch_inflated_bytes_max)
+        self.consumer = reading.consumer(
             bootstrap_servers=servers,
             group_id=group,
             enable_auto_commit=False,
@@ -99,6 +107,7 @@ class Lane(Service):
             max_poll_interval_ms=max(300_000, settings.transaction_deadline_ms * 2),
         )
         self._admin: AIOKafkaAdminClient | None = None
+        self._source = ConsumerSource(self.consumer, self._verify)
 
     @property
     def admin(self) -> AIOKafkaAdminClient:
@@ -112,6 +121,7 @@ class Lane(Service):
         """Connect; assignment follows by itself."""
         self._admin = AIOKafkaAdminClient(bootstrap_servers=self.servers)
         await self._admin.start()
+        await self.watch.begin(self._admin)
         await self.consumer.start()
         if self._static:
             await self._take_all()
@@ -121,18 +131,21 @@ class Lane(Service):
     async def on_stop(self) -> None:
         """Drain: finish each partition's batch, commit, leave the group."""
         await self.release()
+        await self._leave()
+        if self._admin is not None:
+            await self._admin.close()
+
+    async def _leave(self) -> None:
         try:
             await asyncio.wait_for(self.consumer.stop(), CLOSE_S)
         except (TimeoutError, KafkaError, OSError) as error:
             logger.warning(
                 "the consumer did not close politely", extra={"lane": self.name, "error": repr(error)}
             )
-        if self._admin is not None:
-            await self._admin.close()
 
     @Service.task
     async def _intake(self) -> None:
-        while not self.should_stop:
+        while not self.should_stop and not self.halted:
             try:
                 fetched = await self.consumer.getmany(timeout_ms=POLL_MS, max_records=POLL_RECORDS)
             except OffsetOutOfRangeError as error:
@@ -173,8 +186,8 @@ class Lane(Service):
                 except OffsetOutOfRangeError as error:
                     self._begin_anew(error.args[0])
                 except KafkaError as error:
-                    ConsumerSource(self.consumer).pause(tp)
-                    loop.fail(error)
+                    self._source.pause(tp)
+                    loop.fail(error, after=tp)
                 else:
                     for records in fetched.values():
                         loop.offer(tp, records)
@@ -184,7 +197,7 @@ class Lane(Service):
         for tp in lost:
             loop = self.loops.get(self.number_of(tp))
             if loop is not None:
-                ConsumerSource(self.consumer).pause(tp)  # which a rebalance may have taken away by now
+                self._source.pause(tp)  # which a rebalance may have taken away by now
                 loop.fail(OffsetOutOfRangeError({tp: loop.expected.get(tp)}))
 
     def _check_consumer(self) -> None:
@@ -196,14 +209,29 @@ class Lane(Service):
 
     @Service.task
     async def _watch(self) -> None:
-        while not self.should_stop:
+        while not self.should_stop and not self.halted:
             self._check_consumer()
             try:
                 await self.measure()
+                if problem := await self.watch.look(self.admin):
+                    await self._halt(problem)
             except KafkaError as error:  # partitions were taken away meanwhile
-                logger.debug("lag not measured: %r", error)
+                logger.debug("lag not measured, or topics not looked at: %r", error)
             self.health()
             await self.sleep(1.0)
+
+    async def _verify(self) -> None:
+        if self.watch.known:
+            await self.watch.verify(self.admin)
+
+    async def _halt(self, problem: str) -> None:
+        """Stop reading and leave the group, but stay: a restart by itself would begin at places that mean nothing."""
+        self.halted = problem
+        logger.error("lane halted", extra={"lane": self.name, "error": problem})
+        for task in self._running.values():
+            task.cancel()  # nothing more is committed by what the topics were
+        await self.release()
+        await self._leave()
 
     # -- assignment ------------------------------------------------------------------------------
 
@@ -220,7 +248,7 @@ class Lane(Service):
 
     def own(self, assigned: Iterable[TopicPartition]) -> None:
         """Start a loop for each partition number assigned."""
-        if self.should_stop:  # a rebalance that ends while the lane stops: nobody would end these loops
+        if self.should_stop or self.halted:  # a rebalance that ends late: nobody would end these loops
             return
         numbers: dict[int, list[TopicPartition]] = {}
         for tp in assigned:
@@ -286,7 +314,7 @@ class Lane(Service):
         loop = PartitionLoop(
             number=number,
             partitions=partitions,
-            source=ConsumerSource(self.consumer),
+            source=self._source,
             work=work,
             committer=committer,
             metrics=self.metrics,
@@ -342,13 +370,15 @@ class Lane(Service):
             and (lags[loop.number] > 0 or not loop.known)
         ]
         polling = now - self._polled < self.settings.stalled_after_s + POLL_MS / 1000
-        healthy = not stalled and polling
+        healthy = not stalled and polling and not self.halted
         self.metrics.lag.set(sum(lags.values()))
         self.metrics.waiting.set(waiting)
         self.metrics.buffered.set(sum(loop.buffered for loop in self.loops.values()))
         self.metrics.healthy.set(healthy)
+        self.metrics.halted.set(bool(self.halted))
         return {
             "healthy": healthy,
+            "halted": self.halted,
             "ready": self.assigned and all(loop.ready.is_set() for loop in self.loops.values()),
             "partitions": sorted(self.loops),
             "lag_records": sum(lags.values()),

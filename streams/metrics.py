@@ -17,11 +17,19 @@ COMMIT_SECONDS = Histogram(
     buckets=_SECONDS,
 )
 RESTARTS = Counter("pointsman_partition_restarts", "Partitions begun anew after an error.", ["lane", "error"])
+UNREADABLE = Counter(
+    "pointsman_unreadable_batches",
+    "Batches passed over: too large when decompressed, or not to be taken apart.",
+    ["topic", "reason"],
+)
 LOST = Counter("pointsman_lost_offsets", "Offsets that retention took before they were read.", ["topic"])
 PARTITIONS = Gauge("pointsman_partitions", "Partitions owned.", ["lane"])
 LAG = Gauge("pointsman_lag_records", "Committed records not read yet.", ["lane"])
 BUFFERED = Gauge("pointsman_buffered_records", "Records read and not yet worked on.", ["lane"])
 WAITING = Gauge("pointsman_waiting_records", "Requests in delay topics that are not due yet.", ["lane"])
+HALTED = Gauge(
+    "pointsman_halted", "1 once a topic was deleted or grown: the lane waits for a person.", ["lane"]
+)
 HEALTHY = Gauge("pointsman_healthy", "1 while there is progress or nothing to do.", ["lane"])
 BEHIND = Gauge("pointsman_behind", "1 while the lane makes progress on a backlog.", ["lane"])
 
@@ -72,6 +80,7 @@ class LaneMetrics:
         self.buffered = BUFFERED.labels(lane)
         self.waiting = WAITING.labels(lane)
         self.healthy = HEALTHY.labels(lane)
+        self.halted = HALTED.labels(lane)
 
     def committed(self, records: int, seconds: float) -> None:
         """A batch was committed."""

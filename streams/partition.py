@@ -105,6 +105,7 @@ class PartitionLoop:
         self._wake = asyncio.Event()
         self._stopping = False
         self._error: Exception | None = None
+        self._after: TopicPartition | None = None
 
     # -- what the lane calls ---------------------------------------------------------------------
 
@@ -124,9 +125,9 @@ class PartitionLoop:
             self._source.pause(tp)
         self._wake.set()
 
-    def fail(self, error: Exception) -> None:
-        """Begin anew, for a reason that lies outside of the loop."""
-        self._error = error
+    def fail(self, error: Exception, *, after: TopicPartition | None = None) -> None:
+        """Begin anew, for a reason outside of the loop; ``after``: once the records offered of it are done."""
+        self._error, self._after = error, after
         self._wake.set()
 
     def wake(self) -> None:
@@ -190,7 +191,7 @@ class PartitionLoop:
             self.ready.set()
             while not self._stopping:
                 await self._wait()
-                if self._error is not None:
+                if self._error is not None and not (self._after and self._takeable(self._after)):
                     error, self._error = self._error, None
                     raise error
                 await self._step(committer)
@@ -248,7 +249,7 @@ class PartitionLoop:
     def _take(self) -> dict[TopicPartition, list[Record]]:
         batch = {}
         for tp, buffer in self._buffers.items():
-            ready = len(buffer) if tp not in self._dues else self._dues[tp].ready()
+            ready = self._takeable(tp)
             if not ready:
                 continue
             if ready == len(buffer) <= self._batch_max and self._bytes[tp] <= BATCH_BYTES:
@@ -269,6 +270,10 @@ class PartitionLoop:
                 self._paused.discard(tp)
                 self._source.resume(tp)
         return batch
+
+    def _takeable(self, tp: TopicPartition) -> int:
+        """How many of the records that wait here may be taken now; of a delay topic, those that are due."""
+        return self._dues[tp].ready() if tp in self._dues else len(self._buffers[tp])
 
     def _drop(self) -> None:
         for buffer in self._buffers.values():

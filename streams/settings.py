@@ -19,6 +19,8 @@ from pointsman.streams.values import beginning, check_address, check_bands, chec
 PREFIX: Final = "POINTSMAN_"
 OUTSIDE: Final = frozenset({"POINTSMAN_CONFIG", "POINTSMAN_TEST_KAFKA", "POINTSMAN_TEST_DSN"})
 """Variables of ours that are no settings: where the file is, and where the tests' servers are."""
+BATCH_INFLATED_BYTES_MAX: Final = 64 * 1024 * 1024
+"""A broker takes batches of 1 MB; JSON inflates to 5 to 20 times that, messages much alike to 60 times."""
 SECRET: Final = frozenset({"dsn"})
 FILE_BYTES_MAX: Final = 64 * 1024
 """Ten times all settings with a comment on each; a key of a hundred thousand dots would take the parser minutes."""
@@ -87,6 +89,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     request_bytes_max: Annotated[
         int, Meta(ge=1024, le=800_000, description="A larger request is a dead letter.")
     ] = 262_144
+    batch_inflated_bytes_max: Annotated[
+        int,
+        Meta(
+            ge=1024 * 1024,
+            le=1024 * 1024 * 1024,
+            description="A compressed record batch that would be larger when decompressed is a dead letter.",
+        ),
+    ] = BATCH_INFLATED_BYTES_MAX
     batch_records_max: Annotated[
         int, Meta(ge=1, le=100_000, description="Requests in one transaction, at most.")
     ] = 2_000

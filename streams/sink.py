@@ -31,6 +31,7 @@ from pointsman.streams.store.batch import DeadLetter, SinkBatch
 from pointsman.streams.store.check import ledger_check
 from pointsman.streams.store.errors import OffsetConflict, StoreUnavailable
 from pointsman.streams.topics import Names
+from pointsman.streams.unreadable import error_of
 
 logger = logging.getLogger(__name__)
 
@@ -100,9 +101,17 @@ class SinkWork(Work):
     """Decodes one partition's records; what cannot be decoded is reported and passed over."""
 
     def __init__(
-        self, tp: TopicPartition, names: Names, cluster: str, dead_letter_partitions: int, bytes_max: int
+        self,
+        tp: TopicPartition,
+        names: Names,
+        cluster: str,
+        dead_letter_partitions: int,
+        bytes_max: int,
+        generation: str = "",
     ) -> None:
+        """``generation``: Kafka's id of the topic; positions of one that was made anew are others."""
         self._tp = tp
+        self._generation = generation
         self._names = names
         self._cluster = cluster
         self._dead_letter_partitions = dead_letter_partitions
@@ -141,6 +150,7 @@ class SinkWork(Work):
             lane=LANE,
             cluster=self._cluster,
             topic=self._tp.topic,
+            topic_generation=self._generation,
             partition=self._tp.partition,
             start=start,
             end=end,
@@ -171,8 +181,9 @@ class SinkWork(Work):
             try:
                 good.append(check_feedback(record))
             except InvalidMessage as error:
-                metrics.DEAD_LETTERS.labels(LANE, error.reason).inc()
-                letters.append(letter(Rejected(record, error), self._bytes_max))
+                found = error_of(record, error)
+                metrics.DEAD_LETTERS.labels(LANE, found.reason).inc()
+                letters.append(letter(Rejected(record, found), self._bytes_max))
         partition = self._tp.partition % self._dead_letter_partitions
         output.add(self._names.dead_letters, partition, letters)
         return {"feedback": good}
@@ -213,8 +224,11 @@ def check_feedback(record: Record) -> Feedback:
 class Database(Committer):
     """Rows and position in one database transaction; dead letters go to Kafka first, at least once."""
 
-    def __init__(self, store: AuditStore, tp: TopicPartition, cluster: str, servers: str) -> None:
+    def __init__(
+        self, store: AuditStore, tp: TopicPartition, cluster: str, generation: str, servers: str
+    ) -> None:
         self._store = store
+        self._generation = generation
         self._tp = tp
         self._cluster = cluster
         self._servers = servers
@@ -223,7 +237,9 @@ class Database(Committer):
     async def open(self) -> Committed:
         """End what a stalled owner left open, then read the position."""
         try:
-            at = await self._store.take_over(LANE, self._cluster, self._tp.topic, self._tp.partition)
+            at = await self._store.take_over(
+                LANE, self._cluster, self._tp.topic, self._tp.partition, self._generation
+            )
         except StoreUnavailable:
             metrics.DATABASE_UP.set(0)
             raise
@@ -283,8 +299,10 @@ def sink_lane(
         lane: Lane, _number: int, owned: tuple[TopicPartition, ...]
     ) -> tuple[Work, Callable[[], Committer]]:
         (tp,) = owned
-        work = SinkWork(tp, names, cluster, partitions[names.dead_letters], settings.request_bytes_max)
-        return work, lambda: Database(store, tp, cluster, lane.servers)
+        generation = lane.watch.known[tp.topic].id
+        dead_letters, bytes_max = partitions[names.dead_letters], settings.request_bytes_max
+        work = SinkWork(tp, names, cluster, dead_letters, bytes_max, generation)
+        return work, lambda: Database(store, tp, cluster, generation, lane.servers)
 
     store = AuditStore(dsn)
     return SinkLane(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -13,13 +14,15 @@ logger = logging.getLogger(__name__)
 
 
 class ConsumerSource:
-    """The consumer, as a loop sees it."""
+    """Finds where to begin, and lets records flow or not."""
 
-    def __init__(self, consumer: AIOKafkaConsumer) -> None:
+    def __init__(self, consumer: AIOKafkaConsumer, verify: Callable[[], Awaitable[None]]) -> None:
         self._consumer = consumer
+        self._verify = verify
 
     async def begin(self, positions: dict[TopicPartition, int | None]) -> dict[TopicPartition, int]:
-        """Seek to where each goes on, then let records flow; raises `TopicProblem` where the log ends before."""
+        """Seek, then let records flow. Raises `TopicProblem` where the positions mean nothing any more."""
+        await self._verify()
         earliest = await self._consumer.beginning_offsets(list(positions))
         latest = await self._consumer.end_offsets(list(positions))
         begun = {}

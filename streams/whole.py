@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import Final
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
+from pointsman.streams import reading
 from pointsman.streams.errors import KafkaUnavailable
 from pointsman.streams.output import Record
 from pointsman.streams.topics import partition_numbers
@@ -20,7 +21,7 @@ POLL_MS: Final = 200
 async def whole(servers: str, topic: str) -> AsyncGenerator[Record, None]:
     """The records up to the ends at the moment of asking. Raises `TopicProblem`, `KafkaUnavailable`."""
     partitions = [TopicPartition(topic, number) for number in await partition_numbers(servers, topic)]
-    consumer = AIOKafkaConsumer(
+    consumer = reading.consumer(
         bootstrap_servers=servers, isolation_level="read_committed", fetch_max_wait_ms=POLL_MS
     )
     await consumer.start()

@@ -191,11 +191,16 @@ async def _worker(settings: Settings) -> Check:
             found=f"none runs here in group {settings.group}",
             mend="pointsman up",
         )
-    ill = []
+    ill, halted = [], []
     for name, url in running.ops.items():
         health = await ask(f"{url}/health")
+        lanes = (health or {}).get("lanes", {})
+        halted += [f"lane {lane} halted: {why}" for lane in lanes if (why := lanes[lane].get("halted"))]
         if health is None or not health.get("healthy"):
             ill.append(f"{name} {'does not answer' if health is None else 'is not healthy'} at {url}")
+    if halted:
+        mend = "pointsman topics check; mend what it names, then restart every worker"
+        return Check(what="workers", state="wrong", found="; ".join(halted), mend=mend)
     if ill:
         return Check(
             what="workers", state="wrong", found="; ".join(ill), mend="pointsman status; then its log"

@@ -88,12 +88,16 @@ def show(report: dict[str, Any], out: Console) -> None:
 
 
 def _state(state: dict[str, Any]) -> str:
+    if state.get("halted"):
+        return "HALTED"
     if not state["healthy"]:
         return f"STALLED {state['stalled_partitions'] or ''}".strip()
     return "runs" if state["ready"] else "starting"
 
 
 def _failures(state: dict[str, Any]) -> str:
+    if state.get("halted"):
+        return str(state["halted"])
     return "; ".join(f"{number}: {failure}" for number, failure in state["failures"].items())
 
 

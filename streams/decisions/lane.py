@@ -80,6 +80,7 @@ def decision_lane(
         # answered ids, the split and the ledger know both.
         topics=[names.requests, *delays_s],
         delays_s=delays_s,
+        watched=[names.outcomes],
         group=settings.group,
         servers=servers,
         settings=settings,

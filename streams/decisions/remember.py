@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from msgspec import DecodeError, Meta, Struct
 from msgspec.json import Decoder
 
+from pointsman.streams import reading
 from pointsman.streams.decisions.duplicates import Answered, key, short
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ async def remember(
     Reads `read_committed`, and after the partition was fenced: what is there then is all that there is.
     """
     began = time.monotonic()
-    consumer = AIOKafkaConsumer(
+    consumer = reading.consumer(
         bootstrap_servers=servers,
         isolation_level="read_committed",
         auto_offset_reset="earliest",

@@ -21,6 +21,7 @@ from pointsman.streams.decisions.validate import HEADER_BYTES_MAX, KEY_BYTES_MAX
 from pointsman.streams.output import Headers, Message, Record
 from pointsman.streams.settings import Settings
 from pointsman.streams.topics import Names
+from pointsman.streams.unreadable import error_of
 
 T = TypeVar("T")
 
@@ -142,7 +143,7 @@ def all_returned(records: Iterable[Record]) -> tuple[list[Record], dict[int, Cam
         try:
             request, went = returned(record)
         except InvalidMessage as error:
-            foreign.append(Rejected(record, error))
+            foreign.append(Rejected(record, error_of(record, error)))
         else:
             requests.append(request)
             came[id(request)] = went

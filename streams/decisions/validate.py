@@ -17,6 +17,7 @@ from pointsman.schemas.request import DecisionRequest
 from pointsman.schemas.retry import HEADER_KEPT, HEADER_REDRIVEN
 from pointsman.streams.decisions.duplicates import Answered, content_hash, key, short
 from pointsman.streams.output import Headers, Message, Record
+from pointsman.streams.unreadable import error_of, place_of
 
 _decode_request = Decoder(DecisionRequest).decode
 
@@ -81,7 +82,7 @@ class Validator:
                 request_id = request.id
                 self._sort(record, request, answered, checked)
             except InvalidMessage as error:
-                checked.rejected.append(Rejected(record, error, request_id))
+                checked.rejected.append(Rejected(record, error_of(record, error), request_id))
         return checked
 
     def _read(self, value: bytes | None) -> DecisionRequest:
@@ -128,7 +129,7 @@ def letter(rejected: Rejected, bytes_max: int, attempt: int = 1, kept: Headers =
     It always fits a batch: a letter that the broker refuses would hold its partition up for ever.
     """
     record, error = rejected.record, rejected.error
-    key, value = record.key, record.value
+    key, (offset, value) = record.key, place_of(record)
     if key is not None and len(key) > KEY_BYTES_MAX:
         key = b"sha256:" + sha256(key).hexdigest().encode()
     if value is not None and len(value) > bytes_max:
@@ -147,7 +148,7 @@ def letter(rejected: Rejected, bytes_max: int, attempt: int = 1, kept: Headers =
         (dead_letter.HEADER_EXPECTED, cut(error.expected)),
         (dead_letter.HEADER_TOPIC, record.topic.encode()),
         (dead_letter.HEADER_PARTITION, str(record.partition).encode()),
-        (dead_letter.HEADER_OFFSET, str(record.offset).encode()),
+        (dead_letter.HEADER_OFFSET, str(offset).encode()),
         (dead_letter.HEADER_ATTEMPT, str(attempt).encode()),
         *kept,
         *received(record.headers),

@@ -19,6 +19,7 @@ from pointsman.schemas.codec import encode
 from pointsman.schemas.errors import PointsmanError
 from pointsman.schemas.feedback import Feedback
 from pointsman.schemas.request import DecisionRequest
+from pointsman.streams import reading
 from pointsman.streams.cli.deployment import Deployment
 from pointsman.streams.demo.pace import Pace
 from pointsman.streams.demo.timeline import AGENT, Event
@@ -107,7 +108,7 @@ class Drive:
 
     async def _connect(self, stack: AsyncExitStack) -> AIOKafkaConsumer:
         servers, outcomes = self.deployment.kafka, self.deployment.names.outcomes
-        consumer = AIOKafkaConsumer(
+        consumer = reading.consumer(
             bootstrap_servers=servers, isolation_level="read_committed", fetch_max_wait_ms=FETCH_MS
         )
         await consumer.start()

@@ -4,6 +4,7 @@
 SELECT topic, partition, next_offset
 FROM ml_learning.sink_offsets
 WHERE lane = 'sink' AND cluster = %(cluster)s
+ORDER BY changed_at
 
 -- name: stored
 SELECT

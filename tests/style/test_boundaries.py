@@ -84,6 +84,12 @@ def test_faust_stays_in_its_files() -> None:
     assert importing == FAUST
 
 
+def test_every_consumer_is_made_where_its_reading_is_bounded() -> None:
+    """Another would inflate what it is sent without a bound until somebody called `install`."""
+    made = {name(path) for path in python("streams") if "AIOKafkaConsumer(" in text(path)}
+    assert made == {"streams/reading.py"}
+
+
 def test_queries_stand_in_sql_files() -> None:
     assert {name(path): found for path in python(*PRODUCT) if (found := list(sql(tree(path))))} == {}
 

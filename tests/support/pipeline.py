@@ -110,6 +110,25 @@ class WorkerProcess:
         """Any signal."""
         self._process.send_signal(number)
 
+    def alive(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """SIGSTOP, then SIGCONT."""
+        self.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.signal(signal.SIGCONT)
+
+    def peak_mib(self) -> int:
+        """The most memory that the process ever held."""
+        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        (line,) = [line for line in lines if line.startswith("VmHWM")]
+        return int(line.split()[1]) // 1024
+
     def stop(self) -> int:
         """SIGTERM; its exit code."""
         if self._process.poll() is None:

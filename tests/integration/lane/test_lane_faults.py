@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import aiokafka
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -18,6 +19,7 @@ from aiokafka.admin.records_to_delete import RecordsToDelete
 from pointsman.schemas.codec import encode
 from pointsman.schemas.control import Flag
 from pointsman.streams import flags, metrics
+from pointsman.streams import reading as streams_reading
 from pointsman.streams.flags import FlagFollower
 from pointsman.streams.lane import Lane
 from pointsman.streams.output import Committed, Output, Record
@@ -234,12 +236,12 @@ async def test_flags_are_read_anew_after_their_consumer_has_died(
 ) -> None:
     consumers: list[Any] = []
 
-    class Watched(flags.AIOKafkaConsumer):  # type: ignore[misc]
+    class Watched(aiokafka.AIOKafkaConsumer):  # type: ignore[misc]
         def __init__(self, **options: Any) -> None:
             super().__init__(**options)
             consumers.append(self)
 
-    monkeypatch.setattr(flags, "AIOKafkaConsumer", Watched)
+    monkeypatch.setattr(streams_reading, "AIOKafkaConsumer", Watched)
     tp = TopicPartition(kafka.create_topic(f"{topic_prefix}flags", 1), 0)
     follower = FlagFollower(kafka.bootstrap, tp.topic)
     await follower.start()

@@ -10,13 +10,13 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import CorruptRecordException, IllegalStateError, OffsetOutOfRangeError
 
-from pointsman.streams import lane, metrics, partition
+from pointsman.streams import lane, metrics, partition, shape
 from pointsman.streams.lane import Lane
 from pointsman.streams.output import Committed, Output
 from pointsman.streams.settings import Settings
@@ -147,7 +147,7 @@ class World:
             return self.idle[number], lambda: self.idle[number]
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(lane, "AIOKafkaConsumer", consumer)
+            patch.setattr(lane.reading, "AIOKafkaConsumer", consumer)
             self.lane = Lane(
                 name="test",
                 topics=["t", "u"],
@@ -168,6 +168,7 @@ class World:
             patch.setattr(lane, "AIOKafkaAdminClient", lambda **_options: self.consumer)
             patch.setattr(Consumer, "close", Consumer.stop, raising=False)
             patch.setattr(lane, "POLL_MS", 1)
+            patch.setattr(shape.TopicWatch, "begin", AsyncMock())
             await self.lane.start()
             try:
                 await self.consumer.listener.on_partitions_assigned(set(partitions))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
@@ -11,6 +12,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+
+from pointsman.streams import local
+from pointsman.streams.cli.doctor import examine
+from pointsman.streams.settings import Settings
 
 HEALTH: dict[str, Any] = {
     "healthy": True,
@@ -74,6 +79,22 @@ def test_one_that_is_not_healthy_is_1(pointsman: Callable[..., Any]) -> None:
         ran = pointsman("status", "--ops", url)
     assert ran.code == 1
     assert "STALLED [1]" in ran.out
+
+
+def test_a_halted_lane_says_why_and_the_doctor_names_it_with_the_mend(
+    pointsman: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    why = "topic decision-requests had 4 partitions and has 6"
+    lane = HEALTH["lanes"]["decisions"] | {"healthy": False, "stalled_partitions": [], "halted": why}
+    with port(HEALTH | {"healthy": False, "lanes": {"decisions": lane}}) as url:
+        ran = pointsman("status", "--ops", url)
+        running = local.Running(pid=1, kafka="", dsn="", ops={"decider": url})
+        monkeypatch.setattr(local, "read", lambda _settings: running)
+        (found,) = [check for check in asyncio.run(examine(Settings())) if check.what == "workers"]
+    assert ran.code == 1
+    assert "HALTED" in ran.out
+    assert found.found == f"lane decisions halted: {why}"
+    assert "restart every worker" in found.mend
 
 
 def test_one_that_does_not_answer_beside_one_that_does_is_1(pointsman: Callable[..., Any]) -> None:
