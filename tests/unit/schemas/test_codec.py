@@ -70,7 +70,7 @@ outcomes = st.builds(
 ledgers = st.builds(
     Ledger,
     topic=texts,
-    partition=counts,
+    partition=st.integers(0, 2**31 - 1),
     start=counts,
     end=counts,
     requests=counts,
