@@ -20,11 +20,14 @@ from pointsman.schemas import dead_letter
 from pointsman.schemas.codec import encode
 from pointsman.schemas.outcome import Cause, History, Place
 from pointsman.schemas.retry import HEADER_KEPT, HEADER_REDRIVEN, Assigned, Kept, Redriven
+from pointsman.schemas.summary import Ledger
 from pointsman.streams import partition
-from pointsman.streams.decisions.tally import decode_metadata
+from pointsman.streams.decisions.retry import kept_in
+from pointsman.streams.decisions.tally import METADATA_BYTES_MAX, Metadata, decode_metadata, encode_metadata
 from pointsman.streams.decisions.validate import KEY_BYTES_MAX
 from pointsman.streams.output import Committed
 from pointsman.streams.settings import Settings
+from pointsman.streams.topics import Names
 from tests.builders import AT_MS, Score, Small, agent, features, request
 from tests.unit.streams.decisions.decision_world import SEED, TP, World
 
@@ -382,3 +385,31 @@ def check(world: World) -> None:
         assert outcome.history is not None
     for _, _, headers in broker.letters():
         assert dict(headers)["attempt"] == b"4"
+
+
+def test_the_ledgers_of_all_inputs_fit_beside_an_offset() -> None:
+    """With the longest prefix, as many delays as may be, and counts of a year."""
+    names = Names("p" * 100, [86_399_999 - n for n in range(8)])
+    many = 10**11
+    ledgers = [
+        Ledger(
+            topic=topic, partition=9_999, start=many, end=many, requests=many, outcomes=many, pending=many,
+            dead_letters=many, duplicates=many, retrying=many,
+        )
+        for topic in (names.requests, *names.retries)
+    ]  # fmt: skip
+    given_ = Metadata(ledger=ledgers[0], waited=ledgers[1:], token=2**53 - 1, even={"small": (10**9, many)})
+    text = encode_metadata(given_)
+    assert len(text) <= METADATA_BYTES_MAX
+    assert decode_metadata(text).waited == ledgers[1:]
+    assert decode_metadata(text).ledger == ledgers[0]
+
+
+def test_a_header_of_ours_is_read_back_however_odd_its_texts_are() -> None:
+    cause = Cause(reason="feature_error", field="\x01" * 500, expected="\x02" * 500)
+    kept = Kept(
+        attempt=2, place=Place(topic="t" * 249, partition=2**31 - 1, offset=2**63 - 1),
+        requested_ms=2**53, first_error=cause, due_ms=2**53,
+        assigned=Assigned(arm="candidate", percentage=33.333333333333336, version=2**63 - 1),
+    )  # fmt: skip
+    assert kept_in([(HEADER_KEPT, encode(kept))]) == kept
