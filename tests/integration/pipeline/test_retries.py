@@ -100,9 +100,10 @@ async def test_what_never_succeeds_is_a_dead_letter_after_all_attempts(
     )
 
 
+@pytest.mark.timeout(300)  # three workers start, and two of them are only missed after their session
 async def test_killed_workers_leave_what_waits_to_the_others(pipeline: Pipeline, flaky: Flaky) -> None:
     # Some are at each attempt when a worker is killed; the last wait is long enough for a slow machine to get there.
-    pipeline.options["retry_delays_ms"] = "500,1000,25000"
+    pipeline.options["retry_delays_ms"] = "500,1000,15000"
     await pipeline.prepare()
     pipeline.worker("sink").wait_ready()
     ids = [f"r-{number}" for number in range(300)]
