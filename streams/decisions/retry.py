@@ -14,6 +14,7 @@ from aiokafka import ConsumerRecord
 from msgspec.structs import replace
 
 from pointsman.schemas.codec import Decoder, encode
+from pointsman.schemas.dead_letter import REASONS
 from pointsman.schemas.errors import InvalidMessage
 from pointsman.schemas.outcome import Cause, History, Place
 from pointsman.schemas.retry import HEADER_KEPT, HEADER_REDRIVEN, Assigned, Kept, Redriven
@@ -111,10 +112,13 @@ def kept_of(rejected: Rejected, came: Came, assigned: Assigned | None) -> Kept:
     )
 
 
-def returned(record: Record) -> tuple[Record, Came]:
-    """A record of a delay topic as the request that it was. Raises `InvalidMessage` where its header is not ours."""
+def returned(record: Record, requests: str) -> tuple[Record, Came]:
+    """A record of a delay topic as the request that it was. Raises `InvalidMessage` where its header is not ours.
+
+    ``requests``: the topic that it must have come from, in the same partition.
+    """
     kept = _found(record.headers, HEADER_KEPT, _kept)
-    if kept is None:
+    if kept is None or (kept.place.topic, kept.place.partition) != (requests, record.partition):
         raise InvalidMessage("no_context", HEADER_KEPT, "the context that Pointsman wrote")
     headers = tuple((name, value) for name, value in record.headers if name != HEADER_KEPT)
     place = Place(topic=record.topic, partition=record.partition, offset=record.offset)
@@ -131,17 +135,19 @@ def returned(record: Record) -> tuple[Record, Came]:
         serialized_value_size=record.serialized_value_size,
         headers=headers,
     )
-    return request, Came(kept.attempt, kept, place, _found(headers, HEADER_REDRIVEN, _redriven))
+    return request, Came(kept.attempt, kept, place, _sent_again(headers, requests))
 
 
-def all_returned(records: Iterable[Record]) -> tuple[list[Record], dict[int, Came], list[Rejected]]:
+def all_returned(
+    records: Iterable[Record], requests_topic: str
+) -> tuple[list[Record], dict[int, Came], list[Rejected]]:
     """Requests of a delay topic, what they went through by identity, and what is no request of ours."""
     requests: list[Record] = []
     came: dict[int, Came] = {}
     foreign: list[Rejected] = []
     for record in records:
         try:
-            request, went = returned(record)
+            request, went = returned(record, requests_topic)
         except InvalidMessage as error:
             foreign.append(Rejected(record, error_of(record, error)))
         else:
@@ -150,12 +156,20 @@ def all_returned(records: Iterable[Record]) -> tuple[list[Record], dict[int, Cam
     return requests, came, foreign
 
 
-def sent_again(records: Iterable[Record]) -> dict[int, Came]:
+def sent_again(records: Iterable[Record], requests: str) -> dict[int, Came]:
     """Of some requests, by identity, those that come from the dead letters."""
     found: dict[int, Came] = {}
     for record in records:
-        if record.headers and (redriven := _found(record.headers, HEADER_REDRIVEN, _redriven)) is not None:
+        if record.headers and (redriven := _sent_again(record.headers, requests)) is not None:
             found[id(record)] = Came(redriven=redriven)
+    return found
+
+
+def _sent_again(headers: Headers, requests: str) -> Redriven | None:
+    """The header of a redriven request, if it says what ours can say: producers write to this topic too."""
+    found = redriven_of(headers)
+    if found is None or found.place.topic != requests or found.first_error.reason not in REASONS:
+        return None
     return found
 
 

@@ -196,9 +196,9 @@ class DecisionWork:
         check = self._around.validator.check
         if tp == self._tp:
             checked = check(records, self._answered, draft.answered)
-            part = Part(tp, records, records, checked, sent_again(records))
+            part = Part(tp, records, records, checked, sent_again(records, tp.topic))
         else:
-            requests, came, foreign = all_returned(records)
+            requests, came, foreign = all_returned(records, self._tp.topic)
             checked = check(requests, self._answered, draft.answered)
             part = Part(tp, records, requests, checked, came, waited=True)
             part.checked.rejected += foreign

@@ -86,7 +86,7 @@ BAD = {
 
 async def test_bad_input_becomes_dead_letters_and_its_neighbours_are_decided(pipeline: Pipeline) -> None:
     await pipeline.prepare()
-    pipeline.worker().wait_ready()
+    pipeline.worker(retry_reasons="").wait_ready()
     records = []
     for number, (key, value, _, _) in enumerate(BAD.values()):
         records += [request(2 * number), (key, value), request(2 * number + 1)]

@@ -207,3 +207,30 @@ def test_what_holds_no_secret_is_shown_as_it_is() -> None:
     assert shown("dsn", "") == ""
     assert shown("kafka", "a:9092,b:9092") == "a:9092,b:9092"
     assert shown("partitions", 4) == "4"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"POINTSMAN_RETRY_DELAYS_MS": "250,1000"}, (250, 1_000)),
+        ({"POINTSMAN_RETRY_DELAYS_MS": ""}, ()),
+        ({}, (5_000, 15_000, 30_000)),
+    ],
+)
+def test_delays_are_a_list_of_numbers(given: dict[str, str], expected: tuple[int, ...]) -> None:
+    assert load(environ=given).settings.retry_delays_ms == expected
+
+
+@pytest.mark.parametrize("text", ["5s", "0", "-1", "1.5", ",".join(["1"] * 9)])
+def test_delays_that_cannot_be_are_refused_by_name(text: str) -> None:
+    with pytest.raises(InvalidSetting, match="RETRY_DELAYS_MS"):
+        load(environ={"POINTSMAN_RETRY_DELAYS_MS": text})
+
+
+def test_retries_can_be_switched_off_and_an_unknown_reason_is_refused(config: Any) -> None:
+    assert load(environ={"POINTSMAN_RETRY_REASONS": ""}).settings.retry_reasons == ()
+    assert load(environ={}, config=config("retry_reasons = ['try_later']\n")).settings.retry_reasons == (
+        "try_later",
+    )
+    with pytest.raises(InvalidSetting, match="RETRY_REASONS"):
+        load(environ={"POINTSMAN_RETRY_REASONS": "not_json"})

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from pointsman.models.agent import TryLater
 from pointsman.models.decider import Row
@@ -20,11 +15,14 @@ from pointsman.schemas import dead_letter
 from pointsman.schemas.codec import encode
 from pointsman.schemas.outcome import Cause, History, Place
 from pointsman.schemas.retry import HEADER_KEPT, HEADER_REDRIVEN, Assigned, Kept, Redriven
+from pointsman.schemas.summary import Ledger
 from pointsman.streams import partition
-from pointsman.streams.decisions.tally import decode_metadata
+from pointsman.streams.decisions.retry import kept_in
+from pointsman.streams.decisions.tally import METADATA_BYTES_MAX, Metadata, decode_metadata, encode_metadata
 from pointsman.streams.decisions.validate import KEY_BYTES_MAX
 from pointsman.streams.output import Committed
 from pointsman.streams.settings import Settings
+from pointsman.streams.topics import Names
 from tests.builders import AT_MS, Score, Small, agent, features, request
 from tests.unit.streams.decisions.decision_world import SEED, TP, World
 
@@ -299,86 +297,76 @@ async def test_what_waits_is_no_lag_and_is_taken_in_the_order_of_its_topic() -> 
     assert [o.place.offset for o in world.broker.outcomes()] == [1, 0, 2]
 
 
-FATES = ["ok", "before", "after", "hang", "hang after", "fenced", "open"]
-actions = st.one_of(
-    st.tuples(
-        st.just("produce"), st.lists(st.sampled_from(["a", "x", "boom", "late"]), min_size=1, max_size=8)
-    ),
-    st.tuples(st.just("repeat"), st.integers(0, 5)),
-    st.tuples(st.just("fate"), st.lists(st.sampled_from(FATES), min_size=1, max_size=3)),
-    st.tuples(st.just("flag"), st.sampled_from([0.0, 30.0, 100.0])),
-    st.tuples(st.just("pump"), st.integers(1, 40)),
-    st.tuples(st.just("wait"), st.just(0)),
-    st.tuples(st.just("crash"), st.just(0)),
-    st.tuples(st.just("gate"), st.booleans()),
-    st.tuples(st.just("time"), st.sampled_from([LONG_AGO, TO_COME])),
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"place": {"topic": "any\0where", "partition": 0, "offset": 1}},
+        {"place": {"topic": TP.topic, "partition": -1, "offset": 1}},
+        {"first_error": {"reason": "of my own", "field": "", "expected": ""}},
+        {"assigned": {"arm": "both", "percentage": 5, "version": 1}},
+        {"assigned": {"arm": "control", "percentage": 500, "version": 1}},
+        {"count": 0},
+    ],
 )
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.lists(actions, max_size=14))
-def test_whatever_fails_what_waits_has_its_one_end(script: list[tuple[str, Any]]) -> None:
-    asyncio.run(simulate(script))
-
-
-async def simulate(script: list[tuple[str, Any]]) -> None:
-    gate = Gate()
-    gate.closed["x"] = TryLater("no")
-    world = make(gate)
-    version = 0
-    for name, value in script:
-        if name == "produce":
-            for text in value:
-                produce(world, text, **({"agent": "late"} if text == "late" else {}))
-        elif name == "repeat" and value < len(world.broker.requests):
-            world.broker.produce(world.broker.requests[value].value, world.broker.requests[value].key)
-        elif name == "fate":
-            world.broker.fates.extend(value)
-        elif name == "flag":
-            version += 1
-            world.flag(value, version)
-        elif name == "pump":
-            world.run()
-            await world.pump(value)
-        elif name == "wait":
-            world.run()
-            await asyncio.sleep(0.003)
-        elif name == "crash":
-            await world.crash()
-        elif name == "time":
-            world.broker.now_ms = value
-        elif name == "gate":
-            gate.closed = {"x": TryLater("no")} if value else {}
-    await world.settled()
-    world.broker.fates.clear()
-    await world.until(lambda: world.loop.ready.is_set() and not world.broker.committing, "peace")
-    await world.stop()
-    check(world)
-
-
-def check(world: World) -> None:
-    """One end for each request, by the topics and by the ledgers; each ledger's range follows the one before."""
-    broker = world.broker
-    ends = Counter(o.decision_id for o in broker.outcomes())
-    assert max(ends.values(), default=1) == 1
-    ledgers = broker.ledgers()
-    last = decode_metadata(broker.metadata)
-    ledgers += [each for each in (last.ledger, *last.waited) if each is not None and each.end > each.start]
-    assert all(each.difference() == 0 for each in ledgers)
-    for tp in world.inputs:
-        mine = [each for each in ledgers if each.topic == tp.topic]
-        assert all(a.end == b.start for a, b in pairwise(mine))
-        assert sum(each.requests for each in mine) == len(broker.log(tp))
-    total = {
-        name: sum(getattr(each, name) for each in ledgers)
-        for name in ("outcomes", "dead_letters", "duplicates")
+async def test_a_redriven_header_that_ours_could_not_be_says_nothing(changes: dict[str, Any]) -> None:
+    place = {"topic": TP.topic, "partition": 0, "offset": 4711}
+    header = {
+        "count": 1,
+        "place": place,
+        "letter": place,
+        "first_error": {"reason": "try_later", "field": "", "expected": ""},
+        "assigned": {"arm": "candidate", "percentage": 5, "version": 1},
     }
-    assert total["outcomes"] == len(broker.outcomes())
-    assert total["dead_letters"] == len(broker.letters())
-    assert sum(total.values()) == len(broker.requests), "each request has one end"
-    sent = sum(each.retrying for each in ledgers)
-    assert sent == sum(len(broker.log(tp)) for tp in world.inputs[1:])
-    for outcome in broker.outcomes():
-        assert outcome.history is not None
-    for _, _, headers in broker.letters():
-        assert dict(headers)["attempt"] == b"4"
+    world = make(Gate())
+    for value in (header, header | changes):
+        produce(world, "a", headers=[(HEADER_REDRIVEN, msgspec.json.encode(value))])
+    await world.settled()
+    await world.stop()
+    ours, other = world.broker.outcomes()
+    assert (bool(ours.history), ours.arm) == (True, "candidate")
+    assert (bool(other.history), other.arm) == (False, "control")
+
+
+async def test_a_record_of_a_delay_topic_that_names_another_partition_is_not_ours() -> None:
+    world = make(Gate())
+    cause = Cause(reason="try_later", field="", expected="")
+    places = [Place(topic=TP.topic, partition=1, offset=1), Place(topic="other", partition=0, offset=1)]
+    world.broker.committed[world.inputs[1].topic] = [
+        (
+            b"r9",
+            b"{}",
+            [(HEADER_KEPT, encode(Kept(attempt=2, place=place, requested_ms=1, first_error=cause)))],
+        )
+        for place in places
+    ]
+    await world.settled()
+    await world.stop()
+    assert [dict(headers)["reason"] for _, _, headers in world.broker.letters()] == [b"no_context"] * 2
+
+
+def test_the_ledgers_of_all_inputs_fit_beside_an_offset() -> None:
+    """With the longest prefix, as many delays as may be, and counts of a year."""
+    names = Names("p" * 100, [86_399_999 - n for n in range(8)])
+    many = 10**11
+    ledgers = [
+        Ledger(
+            topic=topic, partition=9_999, start=many, end=many, requests=many, outcomes=many, pending=many,
+            dead_letters=many, duplicates=many, retrying=many,
+        )
+        for topic in (names.requests, *names.retries)
+    ]  # fmt: skip
+    given_ = Metadata(ledger=ledgers[0], waited=ledgers[1:], token=2**53 - 1, even={"small": (10**9, many)})
+    text = encode_metadata(given_)
+    assert len(text) <= METADATA_BYTES_MAX
+    assert decode_metadata(text).waited == ledgers[1:]
+    assert decode_metadata(text).ledger == ledgers[0]
+
+
+def test_a_header_of_ours_is_read_back_however_odd_its_texts_are() -> None:
+    cause = Cause(reason="feature_error", field="\x01" * 500, expected="\x02" * 500)
+    kept = Kept(
+        attempt=2, place=Place(topic="t" * 249, partition=2**31 - 1, offset=2**63 - 1),
+        requested_ms=2**53, first_error=cause, due_ms=2**53,
+        assigned=Assigned(arm="candidate", percentage=33.333333333333336, version=2**63 - 1),
+    )  # fmt: skip
+    assert kept_in([(HEADER_KEPT, encode(kept))]) == kept
