@@ -88,7 +88,7 @@ def request(settings: Settings, value: bytes, agent: str | None) -> tuple[Agent,
     """The agent that is asked, and its input. Raises `InvalidMessage` that names the field."""
     from pointsman.schemas.codec import Decoder, too_deep  # noqa: PLC0415
     from pointsman.schemas.errors import InvalidMessage  # noqa: PLC0415
-    from pointsman.schemas.request import DecisionRequest  # noqa: PLC0415
+    from pointsman.schemas.request import DecisionRequest, check_name  # noqa: PLC0415
 
     if not value.strip():
         raise InvalidMessage("empty_value", "value", "a JSON object, not nothing")
@@ -99,6 +99,7 @@ def request(settings: Settings, value: bytes, agent: str | None) -> tuple[Agent,
     asked = Decoder(DecisionRequest).decode(value)
     known = loaded_agents(settings)
     if asked.agent not in known:
+        check_name(asked.agent)
         raise InvalidMessage(
             "unknown_agent", "agent", f"one of {', '.join(sorted(known))}, not {asked.agent}"
         )

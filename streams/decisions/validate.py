@@ -13,7 +13,7 @@ from pointsman.models.agent import Agent
 from pointsman.schemas import dead_letter
 from pointsman.schemas.codec import DEPTH_MAX, Decoder, too_deep
 from pointsman.schemas.errors import InvalidMessage
-from pointsman.schemas.request import DecisionRequest
+from pointsman.schemas.request import DecisionRequest, check_name
 from pointsman.schemas.retry import HEADER_KEPT, HEADER_REDRIVEN
 from pointsman.streams.decisions.duplicates import Answered, content_hash, key, short
 from pointsman.streams.output import Headers, Message, Record
@@ -100,6 +100,7 @@ class Validator:
     def _sort(self, record: Record, request: DecisionRequest, answered: Answered, checked: Checked) -> None:
         decoder = self._inputs.get(request.agent)
         if decoder is None:
+            check_name(request.agent)
             names = ", ".join(sorted(self._inputs))
             raise InvalidMessage("unknown_agent", "agent", f"one of {names}, not {request.agent}")
         wanted = request.unit or request.id
