@@ -22,7 +22,7 @@ def jars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the one jar that is listed."""
     (tmp_path / "a.jar").write_bytes(b"content")
     monkeypatch.setattr(
-        real_parts, "expected_jars", lambda: {"a.jar": hashlib.sha256(b"content").hexdigest()}
+        real_parts, "expected_jars", lambda _: {"a.jar": hashlib.sha256(b"content").hexdigest()}
     )
     return tmp_path
 
