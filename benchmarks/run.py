@@ -16,7 +16,7 @@ from benchmarks.result import RESULTS, write
 def main() -> None:
     """Measure, print, write."""
     options = parser().parse_args()
-    contenders = roster.chosen(options.only)
+    contenders = roster.able(roster.chosen(options.only))
     with broker() as servers:
         measured = throughput.measure(servers, contenders, plan(options))
     throughput.show(measured)

@@ -8,8 +8,8 @@ import statistics
 import subprocess
 import sys
 import uuid
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import figures
-from benchmarks.broker import fill, judge, prepare, read_committed, remove
+from benchmarks.broker import Pair, fill, judge, prepare, read_committed, remove
 from benchmarks.contenders.task import Task
 from benchmarks.data import requests
 from benchmarks.result import Row
@@ -37,6 +37,7 @@ class Plan:
     """What is measured."""
 
     messages: int
+    """Slow contenders get a share of them: a rate does not depend on their number, an evening does."""
     warm_up: int
     runs: int
     partitions: int
@@ -52,6 +53,8 @@ class Run:
     wall_s: float
     cpu_s: float
     model_cpu_s: float = 0.0
+    fell_back: float = 0.0
+    """Share of the outcomes that the rules gave in the model's place."""
 
     @property
     def rate(self) -> float:
@@ -83,7 +86,14 @@ class Measured:
         plan["commits"] = "a file of commits" if self.plan.commits else "the git history here"
         runs = {name: [asdict(run) for run in runs] for name, runs in self.runs.items()}
         says = {name: ALL[name].says for name in self.runs}
-        return {"plan": plan, "bytes_mean": self.bytes_mean, "contenders": says, "runs": runs}
+        noise = reasons(self)
+        return {
+            "plan": plan,
+            "noise": noise,
+            "bytes_mean": self.bytes_mean,
+            "contenders": says,
+            "runs": runs,
+        }
 
 
 def measure(servers: str, contenders: Sequence[Contender], plan: Plan) -> Measured:
@@ -93,18 +103,28 @@ def measure(servers: str, contenders: Sequence[Contender], plan: Plan) -> Measur
     for number in range(plan.runs):
         start = number % len(contenders)
         for each in (*contenders[start:], *contenders[:start]):
-            run = _one(servers, each, plan, messages)
+            run = one(servers, each, plan, messages)
             runs[each.name].append(run)
             print(
-                f"round {number + 1}: {each.name}: {run.rate:,.0f} messages/s, {run.cpu_us:.1f} µs CPU",
+                f"round {number + 1}: {each.name}: {run.rate:,.0f} messages/s, {run.cpu_us:.1f} µs CPU"
+                + (f", {run.fell_back:.1%} fell back to rules" if run.fell_back else ""),
                 flush=True,
             )
     bytes_mean = statistics.fmean(len(value) for _, value in messages[: plan.messages])
     return Measured(plan, bytes_mean, runs)
 
 
-def _one(servers: str, contender: Contender, plan: Plan, messages: list[tuple[bytes, bytes]]) -> Run:
-    """One run on topics of its own: the lane would know the requests of the last one as answered."""
+def one(
+    servers: str,
+    contender: Contender,
+    plan: Plan,
+    messages: list[Pair],
+    keep: Callable[[list[Pair]], None] = lambda _: None,
+) -> Run:
+    """One run on topics of its own: the lane would know the requests of the last one as answered.
+
+    ``keep`` gets its outcomes. Raises SystemExit where it does not count.
+    """
     prefix = f"bench-{uuid.uuid4().hex[:8]}-"
     names = Names(prefix)
     task = contender.task(
@@ -113,7 +133,7 @@ def _one(servers: str, contender: Contender, plan: Plan, messages: list[tuple[by
             prefix=prefix,
             topic=names.requests,
             target=names.outcomes,
-            messages=plan.messages,
+            messages=round(plan.messages * contender.share),
             percent=plan.percent,
             run=prefix,
             warm_up=plan.warm_up,
@@ -123,12 +143,14 @@ def _one(servers: str, contender: Contender, plan: Plan, messages: list[tuple[by
     prepare(servers, prefix, partitions=plan.partitions, percent=task.percent)
     fill(servers, task.topic, sent)
     run = started(contender, task)
-    answers = judge(sent, read_committed(servers, task.target), decides=contender.decides)
+    outcomes = read_committed(servers, task.target)
+    keep(outcomes)
+    answers = judge(sent, outcomes, decides=contender.decides)
     fault = answers.fault(exactly_once=contender.exactly_once)
     if fault:
         raise SystemExit(f"{contender.name} does not count: {fault}")
     remove(servers, prefix)
-    return run
+    return replace(run, fell_back=answers.fell_back)
 
 
 def started(contender: Contender, task: Task) -> Run:
@@ -150,15 +172,55 @@ def started(contender: Contender, task: Task) -> Run:
     return Run(**json.loads(done.stdout.splitlines()[-1]))
 
 
+# -- noise ------------------------------------------------------------------------------------------
+
+CPU_SPREAD: Final = 0.15
+"""The bare loop does the same work each time: on a machine of its own its CPU a message stays within a tenth."""
+RATIO_SPREAD: Final = 0.25
+"""What slows a round down slows both: ratios of quiet rounds stay within a fifth, also of short ones."""
+FELL_BACK: Final = 0.02
+"""A model process that gets no processor misses its deadline, the rules answer, and less was done."""
+
+
+def reasons(measured: Measured) -> list[str]:
+    """Why the figures are not to be trusted; empty on a quiet machine."""
+    found = []
+    cpu = spread([run.cpu_us for run in measured.runs["bare"]])
+    if cpu > CPU_SPREAD:
+        found.append(
+            f"the bare loop's CPU a message differs by {cpu:.0%} between rounds (quiet: {CPU_SPREAD:.0%})"
+        )
+    for name, runs in measured.runs.items():
+        apart = spread(measured.ratios(name, "bare"))
+        if apart > RATIO_SPREAD:
+            found.append(
+                f"{name} over bare differs by {apart:.0%} between rounds (quiet: {RATIO_SPREAD:.0%})"
+            )
+        fell_back = max(run.fell_back for run in runs)
+        if fell_back > FELL_BACK:
+            found.append(f"{name}: in {fell_back:.0%} of a run the rules answered for a model that was late")
+    return found
+
+
+def spread(values: Sequence[float]) -> float:
+    """Greatest less least, over the median."""
+    return (max(values) - min(values)) / statistics.median(values)
+
+
 # -- figures -----------------------------------------------------------------------------------------
 
 
 def rows(measured: Measured) -> list[Row]:
     """The promised ratios, as far as their contenders ran, then every contender's rate and CPU."""
     out = []
-    for figure, (name, base) in figures.THROUGHPUT.items():
+    for line, (name, base) in figures.RATIOS.items():
         if name in measured.runs and base in measured.runs:
-            out.append(figure.row(measured.ratios(name, base)))
+            out.append(line.row(measured.ratios(name, base)))
+    for ours, others in figures.LIKE_WITH_LIKE.values():
+        for theirs in others:
+            if ours in measured.runs and theirs in measured.runs:
+                what = figures.like_with_like(ours, theirs)
+                out.append(Row.of(what, "×", measured.ratios(ours, theirs), better="higher"))
     for name, runs in measured.runs.items():
         says = ALL[name].says
         out.append(Row.of(f"{name}: {says}", "messages/s", [run.rate for run in runs], better="higher"))
@@ -192,6 +254,8 @@ def show(measured: Measured) -> None:
             _spread(measured.ratios(name, "bare"), ".2f"),
         )
     Console(width=150).print(table)
+    for reason in reasons(measured):
+        print(f"noisy: {reason}")
 
 
 def _spread(values: list[float], form: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import psutil
 import uvloop
@@ -22,6 +22,9 @@ from pointsman.streams.model.process import ModelProcess
 from pointsman.streams.settings import Settings, load
 from pointsman.streams.topics import Names
 
+READY_S: Final = 60.0
+"""The model's libraries take two seconds to load, on a machine with nothing else to do."""
+
 
 async def main(task: Task) -> None:
     """Decide all messages."""
@@ -33,7 +36,8 @@ async def main(task: Task) -> None:
     await process.start()
     client = ModelClient(process.address, deadline_ms=settings.model_deadline_ms, shadows_max=64)
     await client.start()
-    await client.ready(30)
+    if not await client.ready(READY_S):
+        raise SystemExit("the model process did not come up")
     flags = FlagFollower(task.servers, Names(task.prefix).flags)
     lane = decision_lane(
         settings=settings,

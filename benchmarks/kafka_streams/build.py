@@ -1,14 +1,10 @@
-"""Fetches the jar, writes the tables, compiles: all into the cache, and only what changed.
-
-As a script it does that ahead of time: `python -m benchmarks.kafka_streams.build`.
-"""
+"""Writes the tables and compiles, into the cache, and only what changed; the jars come from `make real-parts`."""
 
 from __future__ import annotations
 
 import hashlib
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,26 +20,14 @@ from pointsman.schemas.outcome import FlagState, Versions
 from pointsman.streams.decisions.runtime import Runtime
 
 HERE: Final = Path(__file__).resolve().parent
-LISTING: Final = HERE / "jars.sha256"
 SOURCES: Final = HERE / "src"
 MAIN: Final = "KafkaStreamsContender"
 JVM: Final = ("-Xms512m", "-Xmx1g", "-XX:+UseParallelGC")
 """Of the collectors the one with the most throughput; the heap is more than the program touches."""
 
 
-def jar_folder() -> Path:
-    """Where Kafka Streams' jar is, or will be."""
-    return real_parts.cache() / f"kafka-streams-{real_parts.KAFKA_VERSION}" / "libs"
-
-
-def fetch() -> None:
-    """Fetch the jar with Maven where it is not there. Raises MissingPartError."""
-    real_parts.fetch_jars(jar_folder(), LISTING, HERE / "pom.xml")
-
-
 def command(task: Task) -> list[str]:
-    """The contender's command line; fetches and compiles what is missing. Raises MissingPartError."""
-    fetch()
+    """The contender's command line; compiles what is missing. Raises MissingPartError."""
     folder = compiled(whole=True)
     path = f"{folder}:{_class_path(whole=True)}"
     logs = f"-Dlog4j2.configurationFile={real_parts.HERE / 'log4j2.properties'}"
@@ -112,7 +96,7 @@ def _compile(sources: list[Path], target: Path, *, whole: bool) -> None:
 
 def _class_path(*, whole: bool) -> str:
     broker = f"{real_parts.kafka_jars()}/*"
-    return f"{real_parts.jars(jar_folder(), LISTING)}/*:{broker}" if whole else broker
+    return f"{real_parts.streams_jars()}/*:{broker}" if whole else broker
 
 
 def tables() -> str:
@@ -137,18 +121,3 @@ def tables() -> str:
 
 def _json(value: FlagState | Versions) -> str:
     return msgspec.json.encode(value).decode()
-
-
-def main() -> int:
-    """Fetch and compile; the exit code is 1 where something cannot be had."""
-    try:
-        fetch()
-        print(f"Kafka Streams: {compiled(whole=True)}")
-    except real_parts.MissingPartError as reason:
-        print(reason, file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -16,6 +16,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 KAFKA_LISTING = HERE / "kafka-jars.sha256"
+STREAMS_LISTING = HERE / "kafka-streams-jars.sha256"
+STREAMS_POM = HERE / "kafka-streams.pom.xml"
 KAFKA_VERSION = "4.1.1"  # the same as in pom.xml; a test compares them
 JAVA_MINIMUM = 17  # what Kafka 4's broker is compiled for
 POSTGRES_MINIMUM = 15  # the oldest that the migrations promise to run on
@@ -47,6 +49,11 @@ def jar_folder() -> Path:
     return cache() / f"kafka-{KAFKA_VERSION}" / "libs"
 
 
+def streams_folder() -> Path:
+    """Where the jar of Kafka Streams is, or will be: a contender of the benchmarks, nothing that the broker needs."""
+    return cache() / f"kafka-streams-{KAFKA_VERSION}" / "libs"
+
+
 def expected_jars(listing: Path = KAFKA_LISTING) -> dict[str, str]:
     """File name -> SHA-256, as committed; Kafka's own listing lies beside this module."""
     lines = listing.read_text().splitlines()
@@ -68,6 +75,11 @@ def jar_faults(folder: Path, listing: Path = KAFKA_LISTING) -> list[str]:
 def kafka_jars() -> Path:
     """The folder of Kafka's jars, every checksum verified. Raises MissingPartError."""
     return jars(jar_folder(), KAFKA_LISTING)
+
+
+def streams_jars() -> Path:
+    """The folder of Kafka Streams' jar, likewise. Raises MissingPartError."""
+    return jars(streams_folder(), STREAMS_LISTING)
 
 
 def jars(folder: Path, listing: Path) -> Path:
@@ -133,11 +145,15 @@ def missing() -> list[str]:
     parts = []
     if not os.environ.get("POINTSMAN_TEST_KAFKA"):
         parts += _lacking("java", java)
-        if jar_faults(jar_folder()) and not shutil.which("mvn"):
+        if _lacks_jars() and not shutil.which("mvn"):
             parts.append("maven")
     if not os.environ.get("POINTSMAN_TEST_DSN"):
         parts += _lacking("postgres", postgres_bin)
     return parts
+
+
+def _lacks_jars() -> bool:
+    return bool(jar_faults(jar_folder()) or jar_faults(streams_folder(), STREAMS_LISTING))
 
 
 def _lacking(name: str, find: Callable[[], Path]) -> list[str]:
@@ -217,6 +233,7 @@ def main() -> int:
             print(f"Kafka: the one at {os.environ['POINTSMAN_TEST_KAFKA']}")
         else:
             fetch_jars(jar_folder())
+            fetch_jars(streams_folder(), STREAMS_LISTING, STREAMS_POM)
             print(f"Kafka: {kafka_jars()} with {java()}")
         if os.environ.get("POINTSMAN_TEST_DSN"):
             print("PostgreSQL: the one that POINTSMAN_TEST_DSN names")

@@ -1,0 +1,105 @@
+"""Runs to rows: ratios are taken round by round, promised ones carry their bounds, noise is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import figures, roster
+from benchmarks.contenders.task import Task
+from benchmarks.throughput import Measured, Plan, Run, reasons, rows
+from pointsman.infra.dev.real_parts import MissingPartError
+
+PLAN = Plan(messages=1000, warm_up=1000, runs=3, partitions=4, percent=50.0, commits=None)
+
+
+def run(wall_s: float, cpu_s: float = 0.01, fell_back: float = 0.0) -> Run:
+    return Run(1000, wall_s, cpu_s, fell_back=fell_back)
+
+
+def measured(**runs: list[Run]) -> Measured:
+    return Measured(PLAN, 650.0, runs)
+
+
+QUIET = measured(bare=[run(1.0), run(2.0), run(3.0)], lane=[run(0.5), run(1.0), run(1.5)])
+
+
+def test_a_ratio_is_taken_round_by_round() -> None:
+    assert QUIET.ratios("lane", "bare") == [2.0, 2.0, 2.0]
+
+
+def test_a_promised_ratio_carries_its_bounds() -> None:
+    row = rows(QUIET)[0]
+    assert (row.what, row.median, row.least, row.greatest) == (figures.OVER_BARE.says, 2.0, 2.0, 2.0)
+    assert (row.at_least, row.aim, row.runs) == (1.0, 1.2, 3)
+
+
+def test_what_did_not_run_has_no_row() -> None:
+    whats = {row.what for row in rows(QUIET)}
+    assert figures.OVER_FAUST.says not in whats
+    assert not any("faust" in what for what in whats)
+
+
+def test_cpu_counts_the_model_process_too() -> None:
+    assert Run(1000, 1.0, 0.01, model_cpu_s=0.02).cpu_us == pytest.approx(30.0)
+
+
+def test_rounds_that_are_alike_are_quiet() -> None:
+    assert reasons(QUIET) == []
+
+
+@pytest.mark.parametrize(
+    ("noisy", "word"),
+    [
+        (measured(bare=[run(1.0, 0.010), run(1.0, 0.012), run(1.0, 0.010)]), "CPU"),
+        (measured(bare=[run(1.0)] * 3, lane=[run(0.5), run(0.5), run(0.8)]), "lane over bare"),
+        (measured(bare=[run(1.0)] * 3, lane=[run(0.5), run(0.5), run(0.5, fell_back=0.2)]), "late"),
+    ],
+)
+def test_what_is_noise_is_said(noisy: Measured, word: str) -> None:
+    (reason,) = reasons(noisy)
+    assert word in reason
+
+
+def test_every_ratio_that_is_promised_or_shown_has_its_contenders() -> None:
+    pairs = set(figures.RATIOS.values())
+    pairs |= {(ours, each) for ours, others in figures.LIKE_WITH_LIKE.values() for each in others}
+    assert {name for pair in pairs for name in pair} == set(roster.ALL)
+
+
+def test_like_is_compared_with_like() -> None:
+    def work(name: str) -> tuple[bool, bool]:
+        return roster.ALL[name].decides, roster.ALL[name].rules_only
+
+    for ours, others in figures.LIKE_WITH_LIKE.values():
+        assert {work(each) for each in others} == {work(ours)}
+
+
+def test_the_bare_loop_always_takes_part() -> None:
+    assert [each.name for each in roster.chosen("lane")] == ["bare", "lane"]
+    assert len(roster.chosen("")) == len(roster.ALL)
+    with pytest.raises(SystemExit, match="no contender lame"):
+        roster.chosen("lane,lame")
+
+
+def test_what_cannot_take_part_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    def lacking() -> None:
+        raise MissingPartError("no such thing here")
+
+    absent = roster.Contender("absent", "nobody", lambda _: [], needs=lacking)
+    assert roster.able([roster.ALL["bare"], absent]) == [roster.ALL["bare"]]
+    assert capsys.readouterr().out == "absent is not measured: no such thing here\n"
+
+
+def test_only_a_hot_contender_gets_messages_that_are_not_measured() -> None:
+    task = Task("kafka:1", "p-", "in", "out", 1000, 50.0, "p-", warm_up=500)
+    assert roster.ALL["lane"].task(task).warm_up == 0
+    streams = roster.ALL["kafka_streams"].task(task)
+    assert (streams.warm_up, streams.percent, streams.shadow_percent) == (500, 0.0, 0.0)
+    assert not roster.ALL["bare"].task(task).decides
+
+
+def test_details_name_no_place_of_one_machine() -> None:
+    plan = Plan(1, 1, 1, 4, 50.0, Path("/somewhere/commits.jsonl.gz"))
+    assert "/somewhere" not in str(Measured(plan, 1.0, QUIET.runs).details())
