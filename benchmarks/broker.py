@@ -32,6 +32,8 @@ BROKER: Final = {
 }  # topics of past runs give their disk back at once, not after a minute
 SAMPLE: Final = 200
 """Outcomes of a run whose content is checked, spread evenly; decoding all would take longer than the run."""
+QUIET: Final = 4
+"""Of librdkafka's log: warnings, which its good-bye is not."""
 READ_S: Final = 60.0
 """Silence of a broker for so long is no slowness."""
 
@@ -72,7 +74,7 @@ def fill(servers: str, topic: str, messages: Sequence[Pair]) -> None:
         {
             "bootstrap.servers": servers,
             "linger.ms": 20,
-            "log_level": 4,  # warnings; its good-bye is none
+            "log_level": QUIET,
             "partitioner": "murmur2_random",
             "queue.buffering.max.messages": len(messages) + 1,
             "on_delivery": lambda error, _message: failed.append(error) if error else None,
@@ -87,7 +89,7 @@ def fill(servers: str, topic: str, messages: Sequence[Pair]) -> None:
 
 def remove(servers: str, prefix: str) -> None:
     """The topics of a run; a long measurement would fill the disk."""
-    admin = AdminClient({"bootstrap.servers": servers})
+    admin = AdminClient({"bootstrap.servers": servers, "log_level": QUIET})
     ours = [name for name in admin.list_topics(timeout=READ_S).topics if name.startswith(prefix)]
     for each in admin.delete_topics(ours).values():
         each.result(READ_S)

@@ -7,6 +7,7 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -43,6 +44,8 @@ class Plan:
     partitions: int
     percent: float
     commits: Path | None
+    budget_s: float | None = None
+    """No round begins that would end later, if it takes as long as the one before; the first always runs."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,12 @@ def measure(servers: str, contenders: Sequence[Contender], plan: Plan) -> Measur
     """Run everybody once a round; who comes first moves on by one. Raises where a run lost or doubled anything."""
     messages = list(requests(plan.messages + plan.warm_up, plan.commits))
     runs: dict[str, list[Run]] = {each.name: [] for each in contenders}
+    began = ended = time.monotonic()
     for number in range(plan.runs):
+        round_s, ended = time.monotonic() - ended, time.monotonic()
+        if number and plan.budget_s is not None and ended - began + round_s > plan.budget_s:
+            print(f"{number} of {plan.runs} rounds: there is no time for another")
+            break
         start = number % len(contenders)
         for each in (*contenders[start:], *contenders[:start]):
             run = one(servers, each, plan, messages)
@@ -185,6 +193,9 @@ FELL_BACK: Final = 0.02
 def reasons(measured: Measured) -> list[str]:
     """Why the figures are not to be trusted; empty on a quiet machine."""
     found = []
+    rounds = len(measured.runs["bare"])
+    if rounds < measured.plan.runs:
+        found.append(f"only {rounds} of {measured.plan.runs} rounds within {measured.plan.budget_s:.0f} s")
     cpu = spread([run.cpu_us for run in measured.runs["bare"]])
     if cpu > CPU_SPREAD:
         found.append(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
-from benchmarks import figures, roster
+from benchmarks import figures, roster, throughput
 from benchmarks.contenders.task import Task
 from benchmarks.throughput import Measured, Plan, Run, reasons, rows
 from pointsman.infra.dev.real_parts import MissingPartError
@@ -60,6 +61,43 @@ def test_rounds_that_are_alike_are_quiet() -> None:
 def test_what_is_noise_is_said(noisy: Measured, word: str) -> None:
     (reason,) = reasons(noisy)
     assert word in reason
+
+
+def test_rounds_that_did_not_fit_are_said() -> None:
+    plan = dataclasses.replace(PLAN, runs=5, budget_s=10.0)
+    assert reasons(Measured(plan, 650.0, QUIET.runs)) == ["only 3 of 5 rounds within 10 s"]
+
+
+@pytest.mark.parametrize(("budget_s", "rounds"), [(None, 3), (100.0, 3), (25.0, 2), (1.0, 1)])
+def test_no_round_begins_that_would_end_too_late(
+    monkeypatch: pytest.MonkeyPatch, budget_s: float | None, rounds: int
+) -> None:
+    """A round of two contenders takes 10 s of this clock."""
+    now = [0.0]
+
+    def one(*_: object) -> Run:
+        now[0] += 5.0
+        return run(1.0)
+
+    monkeypatch.setattr(throughput, "one", one)
+    monkeypatch.setattr(throughput.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(throughput, "requests", lambda count, _: [(b"%d" % i, b"x") for i in range(count)])
+    plan = dataclasses.replace(PLAN, budget_s=budget_s)
+    found = throughput.measure("nowhere:1", roster.chosen("lane"), plan)
+    assert {name: len(runs) for name, runs in found.runs.items()} == {"bare": rounds, "lane": rounds}
+
+
+def test_who_comes_first_moves_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+
+    def one(_: str, contender: roster.Contender, *_more: object) -> Run:
+        order.append(contender.name)
+        return run(1.0)
+
+    monkeypatch.setattr(throughput, "one", one)
+    monkeypatch.setattr(throughput, "requests", lambda count, _: [(b"%d" % i, b"x") for i in range(count)])
+    throughput.measure("nowhere:1", roster.chosen("lane,quix"), PLAN)
+    assert order == ["bare", "lane", "quix", "lane", "quix", "bare", "quix", "bare", "lane"]
 
 
 def test_every_ratio_that_is_promised_or_shown_has_its_contenders() -> None:
