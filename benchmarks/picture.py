@@ -7,6 +7,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from benchmarks import figures
+
 WIDTH: Final = 860
 ROW: Final = 26
 LEFT: Final = 190
@@ -23,7 +25,7 @@ text{font:13px system-ui,sans-serif;fill:#24292f}
 
 
 def picture(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """The drawing of a throughput result's runs (name to its runs), the quickest on top."""
+    """The drawing of a throughput result's runs (name to its runs): by work, the quickest on top."""
     rate = {
         name: statistics.median(run["messages"] / run["wall_s"] for run in own) for name, own in runs.items()
     }
@@ -31,21 +33,28 @@ def picture(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
         name: statistics.median((run["cpu_s"] + run["model_cpu_s"]) / run["messages"] * 1e6 for run in own)
         for name, own in runs.items()
     }
-    order = sorted(rate, key=lambda name: -rate[name])
-    height = ROW * (len(order) + 1) + 20
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img">',
+    works = {
+        work: sorted((name for name in (ours, *others) if name in rate), key=lambda name: -rate[name])
+        for work, (ours, others) in figures.LIKE_WITH_LIKE.items()
+    }
+    works = {work: names for work, names in works.items() if names}
+    parts, y = [], ROW
+    for work, names in works.items():
+        parts.append(_text(8, y + 18, work, "head"))
+        for name in names:
+            y += ROW
+            parts.append(_text(20, y + 18, name, ""))
+            parts += _bar(LEFT, y, rate[name] / max(rate.values()), f"{rate[name]:,.0f}", name)
+            parts += _bar(SECOND, y, cpu[name] / max(cpu.values()), f"{cpu[name]:,.1f}", name)
+        y += ROW
+    head = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y + 10}" role="img">',
         "<title>Messages a second and CPU a message of every contender</title>",
         f"<style>{STYLE}</style>",
         _text(LEFT, 18, "messages a second", "head"),
-        _text(SECOND, 18, "CPU microseconds a message (shorter is better)", "head"),
+        _text(SECOND, 18, "CPU µs a message", "head"),
     ]
-    for i, name in enumerate(order):
-        y = ROW * (i + 1)
-        parts.append(_text(8, y + 18, name, ""))
-        parts += _bar(LEFT, y, rate[name] / max(rate.values()), f"{rate[name]:,.0f}", name)
-        parts += _bar(SECOND, y, cpu[name] / max(cpu.values()), f"{cpu[name]:,.1f}", name)
-    return "\n".join([*parts, "</svg>", ""])
+    return "\n".join([*head, *parts, "</svg>", ""])
 
 
 def _bar(x: int, y: int, share: float, says: str, name: str) -> list[str]:

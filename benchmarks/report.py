@@ -98,14 +98,14 @@ def throughput(results: Results) -> str:
     content = results["throughput"]
     rows = {row["what"]: row for row in content["rows"]}
     lines = [f"![Messages a second and CPU a message of every contender](images/{PICTURE.name})", ""]
-    lines += ["| contender | messages/s | CPU a message | over the bare loop |", "|---|---|---|---|"]
+    lines += ["| contender | messages/s | CPU µs a message | over the bare loop |", "|---|---|---|---|"]
     for name, says in content["details"]["contenders"].items():
         own = [
             rows[what]
             for what in rows
             if what.startswith(f"{name}: ") or what == f"{name} over the bare loop"
         ]
-        cells = {row["unit"]: _measured(row) for row in own}
+        cells = {row["unit"]: _span(row) for row in own}
         lines.append(_cells(f"`{name}`: {says}", cells["messages/s"], cells["µs"], cells.get("×", "1")))
     lines += ["", *_like_with_like(rows), ""]
     plan = content["details"]["plan"]
@@ -119,6 +119,8 @@ def throughput(results: Results) -> str:
 def _like_with_like(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Our lane over each of the others at the same work: what was asked is the row, who the column."""
     lines = [
+        "The lane's rate over the others' at the same work:",
+        "",
         "| lane over | bare loop | confluent-kafka | Quix Streams | Faust | Kafka Streams |",
         "|---|---|---|---|---|---|",
     ]
@@ -126,7 +128,7 @@ def _like_with_like(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
         cells = []
         for family in ("bare", "confluent", "quix", "faust", "kafka_streams"):
             whats = [figures.like_with_like(ours, each) for each in others if each.startswith(family)]
-            cells.append(_measured(rows[whats[0]]) if whats and whats[0] in rows else "–")
+            cells.append(_span(rows[whats[0]]) if whats and whats[0] in rows else "–")
         lines.append(_cells(work, *cells))
     return lines
 
@@ -145,13 +147,18 @@ def _reaches(row: Mapping[str, Any], bound: float | None) -> bool:
 
 
 def _measured(row: Mapping[str, Any]) -> str:
-    figures_ = f"{number(row['median'])} ({number(row['least'])} to {number(row['greatest'])})"
-    return f"{figures_} {_unit(row['unit'])}".strip()
+    return f"{_span(row)} {_unit(row['unit'])}".strip()
+
+
+def _span(row: Mapping[str, Any]) -> str:
+    return f"{number(row['median'])} ({number(row['least'])} to {number(row['greatest'])})"
 
 
 def _bound(better: str, value: float | None, unit: str) -> str:
     if value is None:
         return "–"
+    if better == "lower" and value == 0:
+        return "0"
     return f"{'≥' if better == 'higher' else '≤'} {number(value)} {_unit(unit)}".strip()
 
 

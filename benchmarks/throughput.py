@@ -184,6 +184,10 @@ def started(contender: Contender, task: Task) -> Run:
 
 CPU_SPREAD: Final = 0.15
 """The bare loop does the same work each time: on a machine of its own its CPU a message stays within a tenth."""
+BUSY: Final = 0.5
+"""The bare loop has a processor nearly to itself on a quiet machine; with less than half of one, it waits for neighbours."""
+ROUNDS: Final = 3
+"""Fewer say nothing of their spread."""
 RATIO_SPREAD: Final = 0.25
 """What slows a round down slows both: ratios of quiet rounds stay within a fifth, also of short ones."""
 FELL_BACK: Final = 0.02
@@ -195,7 +199,12 @@ def reasons(measured: Measured) -> list[str]:
     found = []
     rounds = len(measured.runs["bare"])
     if rounds < measured.plan.runs:
-        found.append(f"only {rounds} of {measured.plan.runs} rounds within {measured.plan.budget_s:.0f} s")
+        found.append(f"only {rounds} of {measured.plan.runs} rounds within {measured.plan.budget_s} s")
+    elif rounds < ROUNDS:
+        found.append(f"{rounds} rounds, where {ROUNDS} tell a spread")
+    busy = min(run.cpu_s / run.wall_s for run in measured.runs["bare"])
+    if busy < BUSY:
+        found.append(f"the bare loop had {busy:.0%} of a processor in a round (quiet: {BUSY:.0%} and more)")
     cpu = spread([run.cpu_us for run in measured.runs["bare"]])
     if cpu > CPU_SPREAD:
         found.append(

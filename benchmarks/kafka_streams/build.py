@@ -31,8 +31,7 @@ def command(task: Task) -> list[str]:
     folder = compiled(whole=True)
     path = f"{folder}:{_class_path(whole=True)}"
     logs = f"-Dlog4j2.configurationFile={real_parts.HERE / 'log4j2.properties'}"
-    state = tempfile.mkdtemp(prefix="state-", dir=folder)
-    arguments = [str(folder / "tables.tsv"), state, to_json(task)]
+    arguments = [str(folder / "tables.tsv"), to_json(task)]
     return [str(real_parts.java()), *JVM, logs, "-cp", path, MAIN, *arguments]
 
 

@@ -4,6 +4,7 @@ import com.sun.management.OperatingSystemMXBean;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.lang.management.ManagementFactory;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.HashMap;
 import java.util.Map;
@@ -28,7 +29,7 @@ import org.apache.kafka.streams.processor.api.ProcessorContext;
 import org.apache.kafka.streams.processor.api.Record;
 import org.apache.kafka.streams.processor.api.RecordMetadata;
 
-/** One stream thread, exactly_once_v2, everything else as it comes. Arguments: tables, state folder, task as JSON. */
+/** One stream thread, exactly_once_v2, everything else as it comes. Arguments: tables, task as JSON. */
 public final class KafkaStreamsContender {
     private static final int POLL_MS = 2; // far below the commit interval, too seldom to cost CPU
 
@@ -48,11 +49,16 @@ public final class KafkaStreamsContender {
     }
 
     public static void main(String[] arguments) throws Exception {
-        JsonNode task = new ObjectMapper().readTree(arguments[2]);
-        new KafkaStreamsContender(task).run(Path.of(arguments[0]), arguments[1]);
+        JsonNode task = new ObjectMapper().readTree(arguments[1]);
+        Path folder = Files.createTempDirectory("kafka-streams-");
+        try {
+            new KafkaStreamsContender(task).run(Path.of(arguments[0]), folder);
+        } finally {
+            Files.deleteIfExists(folder);
+        }
     }
 
-    private void run(Path tables, String folder) throws Exception {
+    private void run(Path tables, Path folder) throws Exception {
         Decision decision = task.get("decides").asBoolean() ? new Decision(new Tables(tables)) : null;
         StreamsBuilder builder = new StreamsBuilder();
         builder.stream(task.get("topic").asText(), Consumed.with(Serdes.ByteArray(), Serdes.ByteArray()))
@@ -78,16 +84,18 @@ public final class KafkaStreamsContender {
             double cpu = (cpuNs() - cpuFrom) / 1e9;
             System.out.printf(
                     java.util.Locale.ROOT, "{\"messages\": %d, \"wall_s\": %f, \"cpu_s\": %f}%n", total - warmUp, wall, cpu);
+            streams.close();
+            streams.cleanUp();
         }
     }
 
-    private Properties settings(String folder) {
+    private Properties settings(Path folder) {
         Properties settings = new Properties();
         settings.put(StreamsConfig.APPLICATION_ID_CONFIG, "kafka-streams-" + task.get("run").asText());
         settings.put(StreamsConfig.BOOTSTRAP_SERVERS_CONFIG, task.get("servers").asText());
         settings.put(StreamsConfig.PROCESSING_GUARANTEE_CONFIG, StreamsConfig.EXACTLY_ONCE_V2);
         settings.put(StreamsConfig.NUM_STREAM_THREADS_CONFIG, 1);
-        settings.put(StreamsConfig.STATE_DIR_CONFIG, folder);
+        settings.put(StreamsConfig.STATE_DIR_CONFIG, folder.toString());
         settings.put(StreamsConfig.REPLICATION_FACTOR_CONFIG, 1);
         return settings;
     }

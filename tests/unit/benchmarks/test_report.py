@@ -72,9 +72,9 @@ def test_every_contender_that_ran_stands_in_the_table(results: dict[str, dict[st
     contenders = lines(text)[: len(RUNS)]
     assert [row[0].split("`")[1] for row in contenders] == list(RUNS)
     rate, cpu, over = contenders[1][1:]
-    assert (rate, over) == ("100,000 (100,000 to 100,000) messages/s", "2 (2 to 2) ×")
-    assert cpu == "1.1 (1.1 to 1.1) µs"
-    assert "| rules only | – | – | – | – | 0.625 (0.625 to 0.625) × |" in text
+    assert (rate, over) == ("100,000 (100,000 to 100,000)", "2 (2 to 2)")
+    assert cpu == "1.1 (1.1 to 1.1)"
+    assert "| rules only | – | – | – | – | 0.625 (0.625 to 0.625) |" in text
     assert "| rules and model | – | – | – | – | – |" in text
 
 
@@ -99,7 +99,7 @@ def test_the_picture_is_whole_and_has_every_contender(results: dict[str, dict[st
     drawn = picture(results["throughput"]["details"]["runs"])
     root = ET.fromstring(drawn)
     texts = [each.text for each in root.iter("{http://www.w3.org/2000/svg}text")]
-    assert [text for text in texts if text in RUNS] == ["kafka_streams", "lane_rules", "lane", "bare"]
+    assert [text for text in texts if text in RUNS] == ["bare", "kafka_streams", "lane_rules", "lane"]
     assert "prefers-color-scheme: dark" in drawn
 
 

@@ -15,7 +15,7 @@ from pointsman.infra.dev.real_parts import MissingPartError
 PLAN = Plan(messages=1000, warm_up=1000, runs=3, partitions=4, percent=50.0, commits=None)
 
 
-def run(wall_s: float, cpu_s: float = 0.01, fell_back: float = 0.0) -> Run:
+def run(wall_s: float, cpu_s: float = 0.8, fell_back: float = 0.0) -> Run:
     return Run(1000, wall_s, cpu_s, fell_back=fell_back)
 
 
@@ -23,7 +23,7 @@ def measured(**runs: list[Run]) -> Measured:
     return Measured(PLAN, 650.0, runs)
 
 
-QUIET = measured(bare=[run(1.0), run(2.0), run(3.0)], lane=[run(0.5), run(1.0), run(1.5)])
+QUIET = measured(bare=[run(1.0), run(1.2), run(1.4)], lane=[run(0.5), run(0.6), run(0.7)])
 
 
 def test_a_ratio_is_taken_round_by_round() -> None:
@@ -53,7 +53,8 @@ def test_rounds_that_are_alike_are_quiet() -> None:
 @pytest.mark.parametrize(
     ("noisy", "word"),
     [
-        (measured(bare=[run(1.0, 0.010), run(1.0, 0.012), run(1.0, 0.010)]), "CPU"),
+        (measured(bare=[run(1.0, 0.80), run(1.0, 0.95), run(1.0, 0.80)]), "CPU"),
+        (measured(bare=[run(1.0, 0.40)] * 3), "had 40% of a processor"),
         (measured(bare=[run(1.0)] * 3, lane=[run(0.5), run(0.5), run(0.8)]), "lane over bare"),
         (measured(bare=[run(1.0)] * 3, lane=[run(0.5), run(0.5), run(0.5, fell_back=0.2)]), "late"),
     ],
@@ -65,7 +66,12 @@ def test_what_is_noise_is_said(noisy: Measured, word: str) -> None:
 
 def test_rounds_that_did_not_fit_are_said() -> None:
     plan = dataclasses.replace(PLAN, runs=5, budget_s=10.0)
-    assert reasons(Measured(plan, 650.0, QUIET.runs)) == ["only 3 of 5 rounds within 10 s"]
+    assert reasons(Measured(plan, 650.0, QUIET.runs)) == ["only 3 of 5 rounds within 10.0 s"]
+
+
+def test_a_few_rounds_tell_no_spread() -> None:
+    plan = dataclasses.replace(PLAN, runs=1)
+    assert reasons(Measured(plan, 650.0, {"bare": [run(1.0)]})) == ["1 rounds, where 3 tell a spread"]
 
 
 @pytest.mark.parametrize(("budget_s", "rounds"), [(None, 3), (100.0, 3), (25.0, 2), (1.0, 1)])
