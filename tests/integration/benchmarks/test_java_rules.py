@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 import random
 import re
@@ -21,6 +23,15 @@ from tests.conftest import lack
 REAL = 300
 MADE = 3_000
 """Enough that every word of the tables stands in some path or subject."""
+LITERALS = sorted(
+    {
+        node.value
+        for node in ast.walk(ast.parse(inspect.getsource(paths)))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) < 20
+    }
+    - {"", "/"}
+)
+"""Beginnings, endings and names that stand in the code of the Python module."""
 VARIES = ("decided_at", "timings")
 
 
@@ -28,24 +39,23 @@ def made(number: int, drawn: random.Random) -> dict[str, Any]:
     """A change out of the words that the rules know, with some that they do not."""
     words = [word.decode() for word in subject._BITS]
     folders = sorted(set().union(*(v for k, v in vars(paths).items() if k.endswith("_FOLDERS"))))
-    stems = sorted(set().union(*(v for k, v in vars(paths).items() if k.endswith("_STEMS"))))
+    stems = [
+        "Thing",
+        "_x",
+        "__x",
+        *sorted(set().union(*(v for k, v in vars(paths).items() if k.endswith("_STEMS")))),
+    ]
     names = sorted(set().union(*(v for k, v in vars(paths).items() if k.endswith("_NAMES"))))
     suffixes = sorted(set().union(*(v for k, v in vars(paths).items() if k.endswith("_SUFFIXES"))))
 
     def path() -> str:
         parts = drawn.choices([*folders, "src", "_own", "Core", "requirements"], k=drawn.randrange(5))
-        odd = [
-            ".hidden",
-            "a.",
-            "test_x.py",
-            "x_test.go",
-            "FooIT.java",
-            "upgrade-2.rst",
-            "1.3",
-            "requirements-x.txt",
-        ]
-        name = drawn.choice([*names, *odd]) if drawn.random() < 0.4 else ""
-        name = name or f"{drawn.choice([*stems, 'Thing', '_x', '__x'])}.{drawn.choice(suffixes)}"
+        name = drawn.choice(names) if drawn.random() < 0.3 else ""
+        name = name or f"{drawn.choice(stems)}.{drawn.choice(suffixes)}"
+        if drawn.random() < 0.3:
+            name = drawn.choice(("{}", "{}.{}", "x{}.{}", "{}x.{}")).format(
+                drawn.choice(LITERALS), drawn.choice(suffixes)
+            )
         return "/".join([*parts, name])
 
     def file() -> dict[str, Any]:

@@ -60,6 +60,7 @@ def test_a_bound_that_the_table_does_not_know_is_shown_too() -> None:
     content = {"rows": [asdict(row)], "machine": machine(), "details": {"noise": ["a neighbour"]}}
     text = report.promised({"sinks": content})
     assert lines(text)[-1] == ["sinks: outcome to row", "≤ 10 s", "≤ 2 s", "3 (3 to 3) s", "holds"]
+    assert "- sinks: 2026-01-01T00:00:00+00:00, 2 processors, Python 3.11.2, Linux" in text.splitlines()
     assert "noisy: a neighbour" in text
 
 
