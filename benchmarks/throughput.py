@@ -20,7 +20,7 @@ from rich.table import Table
 from benchmarks import figures
 from benchmarks.broker import Pair, fill, judge, prepare, read_committed, remove
 from benchmarks.contenders.task import Task
-from benchmarks.data import requests
+from benchmarks.data import examples, requests
 from benchmarks.result import Row
 from benchmarks.roster import ALL, Contender
 from pointsman.streams.model.server import THREAD_VARIABLES
@@ -44,6 +44,8 @@ class Plan:
     partitions: int
     percent: float
     commits: Path | None
+    examples: bool = False
+    """The agent's examples in place of commits: the same messages in every clone."""
     budget_s: float | None = None
     """No round begins that would end later, if it takes as long as the one before; the first always runs."""
 
@@ -101,7 +103,8 @@ class Measured:
 
 def measure(servers: str, contenders: Sequence[Contender], plan: Plan) -> Measured:
     """Run everybody once a round; who comes first moves on by one. Raises where a run lost or doubled anything."""
-    messages = list(requests(plan.messages + plan.warm_up, plan.commits))
+    count = plan.messages + plan.warm_up
+    messages = list(examples(count) if plan.examples else requests(count, plan.commits))
     runs: dict[str, list[Run]] = {each.name: [] for each in contenders}
     began = ended = time.monotonic()
     for number in range(plan.runs):

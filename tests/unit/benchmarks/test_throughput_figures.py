@@ -9,8 +9,12 @@ import pytest
 
 from benchmarks import figures, roster, throughput
 from benchmarks.contenders.task import Task
+from benchmarks.data import examples
 from benchmarks.throughput import Measured, Plan, Run, reasons, rows
 from pointsman.infra.dev.real_parts import MissingPartError
+from pointsman.models.agents.documentation_keeper import AGENT
+from pointsman.schemas.codec import Decoder
+from pointsman.schemas.request import DecisionRequest
 
 PLAN = Plan(messages=1000, warm_up=1000, runs=3, partitions=4, percent=50.0, commits=None)
 
@@ -142,6 +146,16 @@ def test_only_a_hot_contender_gets_messages_that_are_not_measured() -> None:
     streams = roster.ALL["kafka_streams"].task(task)
     assert (streams.warm_up, streams.percent, streams.shadow_percent) == (500, 0.0, 0.0)
     assert not roster.ALL["bare"].task(task).decides
+
+
+def test_messages_of_the_short_form_are_alike_everywhere() -> None:
+    made = list(examples(7))
+    assert made == list(examples(9))[:7]
+    assert len({key for key, _ in made}) == 7
+    for key, value in made:
+        request = Decoder(DecisionRequest).decode(value)
+        assert request.id.encode() == key
+        Decoder(AGENT.input_type, "input").decode(request.input)
 
 
 def test_details_name_no_place_of_one_machine() -> None:
