@@ -7,6 +7,7 @@
 PY := .venv/bin/python
 RUN := .venv/.installed-run
 DEV := .venv/.installed-dev
+BENCH := .venv/.installed-bench
 export PYTHON
 
 .PHONY: help
@@ -20,6 +21,10 @@ $(RUN): pyproject.toml infra/dev/environment.sh
 
 $(DEV): $(RUN)
 	@infra/dev/environment.sh dev
+	@touch $@
+
+$(BENCH): $(DEV)
+	@infra/dev/environment.sh bench
 	@touch $@
 
 .PHONY: env
@@ -67,8 +72,12 @@ format: $(DEV)  ## let ruff lay out the code and mend what it can
 	@$(PY) -m ruff check --fix .
 
 .PHONY: bench
-bench: $(DEV) real-parts  ## measure against the bare loop on the same broker
-	@$(PY) -m benchmarks.run $(ARGS)
+bench: $(BENCH) real-parts  ## measure everything beside what it is compared with, and write docs/performance.md
+	@$(PY) -m benchmarks $(ARGS)
+
+.PHONY: bench-check
+bench-check: $(DEV) real-parts  ## a short form of it, its ratios beside the committed ones
+	@$(PY) -m benchmarks.check $(ARGS)
 
 .PHONY: chaos
 chaos: $(DEV) real-parts  ## faults under load against the real parts, then an account of every record: ARGS="--seed 7"

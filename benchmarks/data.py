@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from pointsman.models.agents.documentation_keeper import git_history, history
+from pointsman.models.agents.documentation_keeper import AGENT, git_history, history
 
 
 def requests(count: int, commits: Path | None) -> Iterator[tuple[bytes, bytes]]:
@@ -23,6 +23,15 @@ def requests(count: int, commits: Path | None) -> Iterator[tuple[bytes, bytes]]:
     if not inputs:
         msg = "the history has no commit that touches source; name another with --commits"
         raise SystemExit(msg)
+    return _numbered(count, inputs)
+
+
+def examples(count: int) -> Iterator[tuple[bytes, bytes]]:
+    """The same of the agent's examples: messages that are alike in every clone, whatever its history."""
+    return _numbered(count, [msgspec.json.encode(each) for each in AGENT.examples])
+
+
+def _numbered(count: int, inputs: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
     for number, value in zip(range(count), cycle(inputs), strict=False):
         key = b"%032x" % (number * 0x9E3779B97F4A7C15F39CC0605CEDC835 % 2**128)
         yield key, b'{"id":"%s","agent":"documentation-keeper","input":%s}' % (key, value)

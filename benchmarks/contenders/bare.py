@@ -22,18 +22,18 @@ async def main(task: Task) -> None:
     producer = AIOKafkaProducer(bootstrap_servers=task.servers, linger_ms=5)
     await producer.start()
     await consumer.start()
-    target = f"{task.prefix}decision-outcomes"
     meter, done = Meter(), 0
     while done < task.messages:
         fetched = await consumer.getmany(timeout_ms=500)
         if not done and fetched:
             meter.start()
         for records in fetched.values():
-            futures = [await producer.send(target, record.value, key=record.key) for record in records]
+            futures = [await producer.send(task.target, record.value, key=record.key) for record in records]
             await asyncio.gather(*futures)
             done += len(records)
         if fetched:
             await consumer.commit()
+    meter.mark()
     meter.stop(done)
     await consumer.stop()
     await producer.stop()

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Makes .venv with Pointsman installed from this folder: `environment.sh run`, then `environment.sh dev` for the tools.
+# Makes .venv with Pointsman installed from this folder: `environment.sh run`, then `environment.sh dev` for the tools,
+# then `environment.sh bench` for what it is measured beside.
 # PYTHON names the interpreter to use; otherwise the first of python3, python3.14 ... python3.11 that is new enough.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -65,8 +66,11 @@ case "${1:-}" in
         .venv/bin/python -m pip install -q --group dev
         make_links
         ;;
+    bench)
+        .venv/bin/python -m pip install -q --group bench
+        ;;
     *)
-        say "usage: environment.sh run|dev"
+        say "usage: environment.sh run|dev|bench"
         exit 2
         ;;
 esac

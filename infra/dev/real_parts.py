@@ -15,6 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+KAFKA_LISTING = HERE / "kafka-jars.sha256"
+STREAMS_LISTING = HERE / "kafka-streams-jars.sha256"
+STREAMS_POM = HERE / "kafka-streams.pom.xml"
 KAFKA_VERSION = "4.1.1"  # the same as in pom.xml; a test compares them
 JAVA_MINIMUM = 17  # what Kafka 4's broker is compiled for
 POSTGRES_MINIMUM = 15  # the oldest that the migrations promise to run on
@@ -46,15 +49,20 @@ def jar_folder() -> Path:
     return cache() / f"kafka-{KAFKA_VERSION}" / "libs"
 
 
-def expected_jars() -> dict[str, str]:
-    """File name -> SHA-256, as committed beside this module."""
-    lines = (HERE / "kafka-jars.sha256").read_text().splitlines()
+def streams_folder() -> Path:
+    """Where the jar of Kafka Streams is, or will be: a contender of the benchmarks, nothing that the broker needs."""
+    return cache() / f"kafka-streams-{KAFKA_VERSION}" / "libs"
+
+
+def expected_jars(listing: Path = KAFKA_LISTING) -> dict[str, str]:
+    """File name -> SHA-256, as committed; Kafka's own listing lies beside this module."""
+    lines = listing.read_text().splitlines()
     return {name: digest for digest, name in (line.split() for line in lines)}
 
 
-def jar_faults(folder: Path) -> list[str]:
+def jar_faults(folder: Path, listing: Path = KAFKA_LISTING) -> list[str]:
     """What is wrong with the jars in a folder: missing, changed, foreign ones; none when all is well."""
-    expected = expected_jars()
+    expected = expected_jars(listing)
     present = {path.name: path for path in folder.glob("*.jar")}
     faults = [f"missing: {name}" for name in sorted(expected.keys() - present.keys())]
     faults += [f"not on the list: {name}" for name in sorted(present.keys() - expected.keys())]
@@ -66,8 +74,17 @@ def jar_faults(folder: Path) -> list[str]:
 
 def kafka_jars() -> Path:
     """The folder of Kafka's jars, every checksum verified. Raises MissingPartError."""
-    folder = jar_folder()
-    faults = jar_faults(folder)
+    return jars(jar_folder(), KAFKA_LISTING)
+
+
+def streams_jars() -> Path:
+    """The folder of Kafka Streams' jar, likewise. Raises MissingPartError."""
+    return jars(streams_folder(), STREAMS_LISTING)
+
+
+def jars(folder: Path, listing: Path) -> Path:
+    """The folder again, every checksum verified. Raises MissingPartError."""
+    faults = jar_faults(folder, listing)
     if faults:
         count = len(faults)
         msg = (
@@ -128,11 +145,15 @@ def missing() -> list[str]:
     parts = []
     if not os.environ.get("POINTSMAN_TEST_KAFKA"):
         parts += _lacking("java", java)
-        if jar_faults(jar_folder()) and not shutil.which("mvn"):
+        if _lacks_jars() and not shutil.which("mvn"):
             parts.append("maven")
     if not os.environ.get("POINTSMAN_TEST_DSN"):
         parts += _lacking("postgres", postgres_bin)
     return parts
+
+
+def _lacks_jars() -> bool:
+    return bool(jar_faults(jar_folder()) or jar_faults(streams_folder(), STREAMS_LISTING))
 
 
 def _lacking(name: str, find: Callable[[], Path]) -> list[str]:
@@ -176,25 +197,24 @@ def apt_install(packages: list[str]) -> None:
         wish.write_text(before)
 
 
-def fetch_jars() -> None:
-    """Fetch Kafka's jars with Maven; put in place only when all are right. Raises MissingPartError."""
-    target = jar_folder()
-    if not jar_faults(target):
+def fetch_jars(target: Path, listing: Path = KAFKA_LISTING, pom: Path = HERE / "pom.xml") -> None:
+    """Fetch the jars of a pom with Maven; put in place only when all are right. Raises MissingPartError."""
+    if not jar_faults(target, listing):
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         fetched = Path(scratch) / "libs"
-        _maven_copy(fetched, repository=Path(scratch) / "maven")
-        faults = jar_faults(fetched)
+        _maven_copy(fetched, pom, repository=Path(scratch) / "maven")
+        faults = jar_faults(fetched, listing)
         if faults:
-            msg = "what Maven fetched is not what is listed in kafka-jars.sha256: " + "; ".join(faults)
+            msg = f"what Maven fetched is not what is listed in {listing.name}: " + "; ".join(faults)
             raise MissingPartError(msg)
         shutil.rmtree(target, ignore_errors=True)
         fetched.rename(target)
 
 
-def _maven_copy(folder: Path, repository: Path) -> None:
-    command = ["mvn", "-q", "-B", "-f", str(HERE / "pom.xml"), f"-Dmaven.repo.local={repository}"]
+def _maven_copy(folder: Path, pom: Path, repository: Path) -> None:
+    command = ["mvn", "-q", "-B", "-f", str(pom), f"-Dmaven.repo.local={repository}"]
     command += [COPY_PLUGIN, "-DincludeScope=runtime", f"-DoutputDirectory={folder}"]
     try:
         subprocess.run(command, check=True)
@@ -212,7 +232,8 @@ def main() -> int:
         if os.environ.get("POINTSMAN_TEST_KAFKA"):
             print(f"Kafka: the one at {os.environ['POINTSMAN_TEST_KAFKA']}")
         else:
-            fetch_jars()
+            fetch_jars(jar_folder())
+            fetch_jars(streams_folder(), STREAMS_LISTING, STREAMS_POM)
             print(f"Kafka: {kafka_jars()} with {java()}")
         if os.environ.get("POINTSMAN_TEST_DSN"):
             print("PostgreSQL: the one that POINTSMAN_TEST_DSN names")

@@ -22,7 +22,7 @@ def jars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the one jar that is listed."""
     (tmp_path / "a.jar").write_bytes(b"content")
     monkeypatch.setattr(
-        real_parts, "expected_jars", lambda: {"a.jar": hashlib.sha256(b"content").hexdigest()}
+        real_parts, "expected_jars", lambda _: {"a.jar": hashlib.sha256(b"content").hexdigest()}
     )
     return tmp_path
 
@@ -46,6 +46,23 @@ def test_the_list_the_pom_and_the_module_name_one_kafka() -> None:
     assert version == real_parts.KAFKA_VERSION
     assert f"kafka_2.13-{version}.jar" in real_parts.expected_jars()
     assert f"kafka-tools-{version}.jar" in real_parts.expected_jars()
+
+
+def test_kafka_streams_is_of_the_same_version() -> None:
+    assert ET.parse(real_parts.STREAMS_POM).findtext(".//{*}properties/{*}kafka.version") == (
+        real_parts.KAFKA_VERSION
+    )
+    listed = real_parts.expected_jars(real_parts.STREAMS_LISTING)
+    assert list(listed) == [f"kafka-streams-{real_parts.KAFKA_VERSION}.jar"]
+
+
+def test_another_listing_is_held_against_another_folder(tmp_path: Path) -> None:
+    listing = tmp_path / "jars.sha256"
+    listing.write_text(f"{hashlib.sha256(b'content').hexdigest()}  a.jar\n")
+    with pytest.raises(real_parts.MissingPartError, match=r"missing: a\.jar"):
+        real_parts.jars(tmp_path, listing)
+    (tmp_path / "a.jar").write_bytes(b"content")
+    assert real_parts.jars(tmp_path, listing) == tmp_path
 
 
 def test_what_cannot_be_installed_is_named_with_the_way_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

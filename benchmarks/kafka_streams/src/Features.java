@@ -1,0 +1,116 @@
+import java.util.HashSet;
+import java.util.Set;
+
+/** A code change to 29 numbers: models/agents/documentation_keeper/features.py in Java. */
+final class Features {
+    static final int COUNT = 29;
+    private static final int GROUPS = 7;
+
+    private final PathClasses classes;
+    private final Subjects subjects;
+    private final Set<String> directories = new HashSet<>();
+
+    Features(Tables tables) {
+        classes = new PathClasses(tables);
+        subjects = new Subjects(tables);
+    }
+
+    void of(Request change, double[] row) {
+        files(change, row);
+        long signals = subjects.of(change.subject);
+        row[20] = Math.log1p(signals >>> 32);
+        for (int i = 0; i < GROUPS; i++) {
+            row[21 + i] = signals >> i & 1;
+        }
+        row[28] = Math.log1p(change.bodyLines);
+    }
+
+    private void files(Request change, double[] row) {
+        int source = 0;
+        int test = 0;
+        int config = 0;
+        int example = 0;
+        int other = 0;
+        long added = 0;
+        long removed = 0;
+        long largest = 0;
+        long testAdded = 0;
+        int created = 0;
+        int deleted = 0;
+        int renamed = 0;
+        int publicFiles = 0;
+        long publicAdded = 0;
+        int publicNew = 0;
+        int interfaces = 0;
+        long interfaceAdded = 0;
+        int depth = 99;
+        directories.clear();
+        for (int i = 0; i < change.count; i++) {
+            PathClasses.PathClass of = classes.of(change.paths[i]);
+            if (of.kind() <= PathClasses.DOCS_SUPPORT) {
+                continue;
+            }
+            String before = change.previous[i];
+            if (before != null && classes.of(before).kind() <= PathClasses.DOCS_SUPPORT) {
+                continue;
+            }
+            directories.add(of.directory());
+            switch (of.kind()) {
+                case PathClasses.SOURCE -> {
+                    source++;
+                    long plus = change.added[i];
+                    long minus = change.removed[i];
+                    added += plus;
+                    removed += minus;
+                    largest = Math.max(largest, plus + minus);
+                    depth = Math.min(depth, of.levels());
+                    if (of.isPublic()) {
+                        publicFiles++;
+                        publicAdded += plus;
+                        if (of.isInterface()) {
+                            interfaces++;
+                            interfaceAdded += plus;
+                        }
+                    }
+                    switch (change.status[i]) {
+                        case 'A' -> {
+                            created++;
+                            publicNew += of.isPublic() ? 1 : 0;
+                        }
+                        case 'D' -> deleted++;
+                        case 'R' -> renamed++;
+                        default -> { }
+                    }
+                }
+                case PathClasses.TEST -> {
+                    test++;
+                    testAdded += change.added[i];
+                }
+                case PathClasses.EXAMPLE -> example++;
+                case PathClasses.CONFIG, PathClasses.DEPENDENCIES, PathClasses.CI -> config++;
+                default -> other++;
+            }
+        }
+        long lines = added + removed;
+        row[0] = Math.log1p(source);
+        row[1] = Math.log1p(test);
+        row[2] = Math.log1p(config);
+        row[3] = Math.log1p(example);
+        row[4] = Math.log1p(other);
+        row[5] = Math.log1p(added);
+        row[6] = Math.log1p(removed);
+        row[7] = (double) (added - removed) / (lines + 1);
+        row[8] = lines > 0 ? (double) largest / lines : 1.0;
+        row[9] = Math.log1p(testAdded);
+        row[10] = Math.log1p(created);
+        row[11] = Math.log1p(deleted);
+        row[12] = Math.log1p(renamed);
+        row[13] = Math.log1p(publicFiles);
+        row[14] = Math.log1p(publicAdded);
+        row[15] = Math.log1p(publicNew);
+        row[16] = Math.log1p(interfaces);
+        row[17] = Math.log1p(interfaceAdded);
+        row[18] = Math.log1p(directories.size());
+        row[19] = source > 0 ? depth : 0.0;
+    }
+}
