@@ -49,7 +49,7 @@ class Decide:
         self._input = Decoder(AGENT.input_type, "input").decode
         self._encode = msgspec.json.Encoder().encode
         self._flag = cast(Any, _raw(FlagState(name=AGENT.flag, percentage=percent, version=1)))
-        self._versions = cast(Any, self._runtime.versions_raw)
+        self._versions = cast(Any, _raw(self._runtime.versions))
         self._counts: dict[int, int] = {}
 
     def __call__(self, arrived: Sequence[Arrived]) -> list[tuple[bytes, bytes]]:

@@ -57,7 +57,12 @@ final class Decision {
             to.writeStartObject();
             for (int i = 0; i < Features.COUNT; i++) {
                 to.writeFieldName(names.get(i));
-                to.writeNumber(row[i]);
+                long whole = (long) row[i];
+                if (whole == row[i]) {
+                    to.writeNumber(whole);
+                } else {
+                    to.writeNumber(row[i]);
+                }
             }
             to.writeEndObject();
             to.writeFieldName("input");

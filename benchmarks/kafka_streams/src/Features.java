@@ -18,11 +18,11 @@ final class Features {
     void of(Request change, double[] row) {
         files(change, row);
         long signals = subjects.of(change.subject);
-        row[20] = Math.log1p(signals >>> 32);
+        row[20] = signals >>> 32;
         for (int i = 0; i < GROUPS; i++) {
             row[21 + i] = signals >> i & 1;
         }
-        row[28] = Math.log1p(change.bodyLines);
+        row[28] = change.bodyLines;
     }
 
     private void files(Request change, double[] row) {
@@ -92,25 +92,25 @@ final class Features {
             }
         }
         long lines = added + removed;
-        row[0] = Math.log1p(source);
-        row[1] = Math.log1p(test);
-        row[2] = Math.log1p(config);
-        row[3] = Math.log1p(example);
-        row[4] = Math.log1p(other);
-        row[5] = Math.log1p(added);
-        row[6] = Math.log1p(removed);
+        row[0] = source;
+        row[1] = test;
+        row[2] = config;
+        row[3] = example;
+        row[4] = other;
+        row[5] = added;
+        row[6] = removed;
         row[7] = (double) (added - removed) / (lines + 1);
         row[8] = lines > 0 ? (double) largest / lines : 1.0;
-        row[9] = Math.log1p(testAdded);
-        row[10] = Math.log1p(created);
-        row[11] = Math.log1p(deleted);
-        row[12] = Math.log1p(renamed);
-        row[13] = Math.log1p(publicFiles);
-        row[14] = Math.log1p(publicAdded);
-        row[15] = Math.log1p(publicNew);
-        row[16] = Math.log1p(interfaces);
-        row[17] = Math.log1p(interfaceAdded);
-        row[18] = Math.log1p(directories.size());
+        row[9] = testAdded;
+        row[10] = created;
+        row[11] = deleted;
+        row[12] = renamed;
+        row[13] = publicFiles;
+        row[14] = publicAdded;
+        row[15] = publicNew;
+        row[16] = interfaces;
+        row[17] = interfaceAdded;
+        row[18] = directories.size();
         row[19] = source > 0 ? depth : 0.0;
     }
 }
