@@ -248,24 +248,28 @@ class PartitionLoop:
 
     def _take(self) -> dict[TopicPartition, list[Record]]:
         batch = {}
-        for tp, buffer in self._buffers.items():
+        count, size = self._batch_max, BATCH_BYTES
+        # All topics share the bounds of one batch. What has waited comes first: it is older, and there is little of it.
+        for tp in reversed(self.partitions):
+            buffer = self._buffers[tp]
             ready = self._takeable(tp)
-            if not ready:
+            if not ready or count <= 0 or size <= 0:
                 continue
-            if ready == len(buffer) <= self._batch_max and self._bytes[tp] <= BATCH_BYTES:
+            if ready == len(buffer) <= count and self._bytes[tp] <= size:
                 batch[tp] = list(buffer)
                 buffer.clear()
                 taken = self._bytes[tp]
             else:
                 taken = 0
                 some: list[Record] = []
-                while len(some) < min(ready, self._batch_max) and taken < BATCH_BYTES:
+                while len(some) < min(ready, count) and taken < size:
                     taken += _size(buffer[0])
                     some.append(buffer.popleft())
                 batch[tp] = some
             if tp in self._dues:
                 self._dues[tp].took(len(batch[tp]))
             self._bytes[tp] -= taken
+            count, size = count - len(batch[tp]), size - taken
             if tp in self._paused and len(buffer) < self._batch_max and self._bytes[tp] < BUFFER_BYTES:
                 self._paused.discard(tp)
                 self._source.resume(tp)

@@ -121,3 +121,15 @@ async def test_what_was_taken_is_due_no_more_and_the_rest_waits_on() -> None:
     assert (loop.buffered, loop.waiting) == (1, 1)
     assert loop.failure is None
     await world.lane.release()
+
+
+async def test_requests_and_what_waited_share_one_batch_and_what_waited_goes_first() -> None:
+    world = made()
+    await world.own(LEAD, WAITS)
+    loop = world.lane.loops[1]
+    loop._batch_max = 5
+    loop.offer(LEAD, [record(b"x", offset=n, topic="t", partition=1) for n in range(5, 10)])
+    loop.offer(WAITS, [record(b"x", offset=n, topic="u", partition=1, timestamp=1) for n in range(5, 8)])
+    taken = [{tp: len(records) for tp, records in loop._take().items()} for _ in range(3)]
+    assert taken == [{WAITS: 3, LEAD: 2}, {LEAD: 3}, {}]
+    await world.lane.release()

@@ -95,6 +95,7 @@ async def test_what_asks_for_a_later_attempt_is_answered_by_one_and_its_outcome_
     gate.closed["x"] = TryLater("the index is being built")
     gate.calls = 2 * 2
     world = make(gate)
+    world.broker.now_ms = LONG_AGO + 10_000  # when it was sent to the delay topics
     trace = ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
     produce(world, "a", "x", "b", headers=[trace])
     await world.caught_up()
@@ -234,6 +235,45 @@ async def test_the_same_request_sent_again_meanwhile_has_one_outcome_and_another
     assert [dict(h)["reason"] for _, _, h in world.broker.letters()] == [b"id_reused"]
     ledgers = world.broker.ledgers()
     assert sum(each.duplicates for each in ledgers if each.topic == world.inputs[1].topic) == 1
+
+
+async def test_what_was_answered_after_it_waited_is_not_answered_again() -> None:
+    gate = Gate()
+    gate.closed["x"] = TryLater("no")
+    world = make(gate, retry_delays_ms=MINUTE)
+    produce(world, "x")
+    await hold(world)
+    gate.closed.clear()
+    await world.stop()
+    world.broker.now_ms = LONG_AGO
+    world.start()
+    first = world.broker.requests[0]
+    await world.settled()
+    world.broker.produce(first.value, first.key)
+    await world.caught_up()
+    await world.stop()
+    assert [(o.decision_id, o.place.offset) for o in world.broker.outcomes()] == [("r0", 0)]
+
+
+async def test_of_two_in_one_batch_the_one_that_waited_answers() -> None:
+    gate = Gate()
+    gate.closed["x"] = TryLater("no")
+    world = make(gate, retry_delays_ms=MINUTE)
+    produce(world, "x")
+    await hold(world)
+    gate.closed.clear()
+    first = world.broker.requests[0]
+    world.broker.produce(first.value, first.key)
+    waits = world.inputs[1]
+    await world.stop()
+    batch = {TP: world.broker.requests[1:], waits: world.broker.log(waits)}
+    output = await world.work.process(batch, final=False)
+    world.broker.apply(output)
+    output.keep()
+    assert [(o.decision_id, o.place.offset) for o in world.broker.outcomes()] == [("r0", 0)]
+    assert output.positions == {TP: 2, waits: 1}
+    again = await world.work.process({TP: world.broker.requests[1:]}, final=False)
+    assert (TP.topic.replace("requests", "outcomes"), 0) not in again.messages
 
 
 async def test_a_redriven_request_keeps_its_arm_and_says_where_it_was_first() -> None:
