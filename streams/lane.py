@@ -23,7 +23,7 @@ from pointsman.streams.commit import Committer
 from pointsman.streams.metrics import LaneMetrics
 from pointsman.streams.partition import PartitionLoop, Work
 from pointsman.streams.settings import Settings
-from pointsman.streams.shape import TopicWatch
+from pointsman.streams.shape import LOOK_S, TopicWatch
 from pointsman.streams.source import ConsumerSource
 from pointsman.streams.topics import partition_numbers
 
@@ -213,12 +213,20 @@ class Lane(Service):
             self._check_consumer()
             try:
                 await self.measure()
-                if problem := await self.watch.look(self.admin):
-                    await self._halt(problem)
             except KafkaError as error:  # partitions were taken away meanwhile
-                logger.debug("lag not measured, or topics not looked at: %r", error)
+                logger.debug("lag not measured: %r", error)
             self.health()
             await self.sleep(1.0)
+
+    @Service.task
+    async def _watch_topics(self) -> None:
+        while not self.should_stop and not self.halted:
+            try:
+                if problem := await self.watch.look(self.admin):
+                    await self._halt(problem)
+            except (KafkaError, OSError, TimeoutError) as error:  # a broker that says nothing says no change
+                logger.debug("topics not looked at: %r", error)
+            await self.sleep(LOOK_S)
 
     async def _verify(self) -> None:
         if self.watch.known:

@@ -5,6 +5,7 @@ aiokafka knows Metadata up to version 5, which has no ids; the newer request sta
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from io import BytesIO
 from typing import Any, Final, TypeAlias
@@ -28,8 +29,10 @@ from msgspec import Struct
 from pointsman.streams.errors import TopicProblem
 
 NO_ID: Final = UUID(int=0)
+LOOK_S: Final = 1.0
+"""Between two looks: one small request a second and lane."""
 MISSED: Final = 5
-"""Looks, a second apart, that a topic must be missing for: brokers that came up were seen to know all within one."""
+"""Looks that a topic must be missing for: brokers that came up were seen to know all within a second."""
 
 
 class Shape(Struct, frozen=True):
@@ -155,9 +158,13 @@ class TopicWatch:
 
     async def begin(self, admin: AIOKafkaAdminClient) -> None:
         """Remember how the topics are. Raises `TopicProblem` where one does not exist."""
-        known = await shapes(admin, self._names)
-        missing = [name for name, shape in known.items() if not shape.partitions]
-        if missing:
+        for _ in range(MISSED):
+            known = await shapes(admin, self._names)
+            missing = [name for name, shape in known.items() if not shape.partitions]
+            if not missing:
+                break
+            await asyncio.sleep(LOOK_S)
+        else:
             msg = f"topic {', '.join(missing)} does not exist: `pointsman topics create`"
             raise TopicProblem(msg)
         self.known = known

@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import struct
 import threading
+import tracemalloc
 from collections.abc import Callable
 from hashlib import sha256
 from typing import Any
@@ -46,6 +47,19 @@ def test_the_bound_is_exact(codec: str) -> None:
     assert refused.value.sha256 == sha256(packed).hexdigest()
     assert refused.value.size == len(packed)
     assert str(MIB - 1) in refused.value.invalid.expected
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_what_is_refused_is_never_held(codec: str) -> None:
+    packed = compress(codec, bytes(64 * MIB))
+    refusing = decoder(codec, MIB)
+    tracemalloc.start()
+    try:
+        with pytest.raises(Refused):
+            refusing(packed)
+        assert tracemalloc.get_traced_memory()[1] < 8 * MIB
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("codec", CODECS)

@@ -398,3 +398,16 @@ async def test_a_failure_from_outside_begins_the_partition_anew_and_loses_nothin
     await world.stop()
     assert world.source.begun == [None, 3]
     assert [o.decision_id for o in world.broker.outcomes()] == [f"r{i}" for i in range(5)]
+
+
+async def test_a_failure_after_what_was_offered_waits_until_that_is_done() -> None:
+    """An unreadable batch behind readable ones: they are served first, however many steps that takes."""
+    world = World(scorer=Score(), batch_records_max=2)
+    world.run()
+    await world.until(world.loop.ready.is_set)
+    produce(world, 9)
+    world.loop.offer(TP, world.source.fetch(9))
+    world.loop.fail(OSError("unreadable"), after=TP)
+    await world.until(lambda: len(world.source.begun) >= 2)
+    assert world.source.begun[1] == 9, "all that lay before it was committed before the loop began anew"
+    await world.stop()

@@ -83,7 +83,9 @@ def test_one_record_stands_for_a_batch_beyond_the_bound(codec: str) -> None:
 
 
 def test_its_letter_says_where_and_what() -> None:
-    (stand_in,) = fetched(bomb("zstd", base=7), at=7)
+    records = fetched(bomb("zstd", base=7), at=7)
+    (stand_in,) = records
+    assert records.next_fetch_offset == 10, "or it would be fetched for ever"
     key, value, headers = letter(Rejected(stand_in, stand_in.error), 1024)
     said = dict(headers)
     assert said[dead_letter.HEADER_REASON] == b"too_large_batch"

@@ -73,7 +73,10 @@ async def test_nothing_begins_while_a_topic_is_not_as_it_was(broker: Broker) -> 
             await watch.verify(NO_ADMIN)
 
 
-async def test_a_lane_does_not_begin_without_its_topics(broker: Broker) -> None:
+async def test_a_lane_does_not_begin_without_its_topics(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shape, "LOOK_S", 0)
     with pytest.raises(TopicProblem, match=r"topic c does not exist.*topics create"):
         await TopicWatch(["a", "c"]).begin(NO_ADMIN)
 
