@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import signal
 import sys
 import tempfile
 import time
@@ -29,6 +30,8 @@ def main() -> int:
     """0 if every run was clean, 1 if not."""
     options = _options()
     logging.basicConfig(level=logging.WARNING)
+    # so that what was started and mounted goes with us
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     results = []
     for number in range(options.runs):
         chosen = _plan(options, options.seed + number)
