@@ -49,7 +49,7 @@ def main() -> int:
         results.append(result)
         _say(result)
         if options.record:
-            record.add(result)
+            record.add(result.to_dict())
     if options.json:
         Path(options.json).write_text(json.dumps([result.to_dict() for result in results], indent=1))
     return 0 if all(result.clean for result in results) else 1

@@ -1,33 +1,33 @@
-"""The record of runs in docs/chaos.md: one line of JSON each, and the table made from all of them."""
+"""The record of runs in docs/chaos.md: one line of JSON each, and the table made from all of them.
+
+`python -m tests.chaos.record FILE...` adds the runs of files that `--json` wrote.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any, Final
-
-from tests.chaos.run import Result
 
 PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "chaos.md"
 RECORDS: Final = PAGE.with_name("chaos.jsonl")
 BEGIN, END = "<!-- runs: begin -->", "<!-- runs: end -->"
 
 
-def add(result: Result, page: Path = PAGE, records: Path = RECORDS) -> None:
-    """Append a run and make the table anew."""
-    found = result.to_dict()
+def add(found: dict[str, Any], page: Path = PAGE, records: Path = RECORDS) -> None:
+    """Append a run, as `Result.to_dict` has it, and make the table anew."""
     kept = {name: found[name] for name in KEPT} | {
-        "plan": {
-            name: found["plan"][name] for name in ("name", "seed", "layout", "rate", "partitions", "seconds")
-        },
-        "kinds": dict(sorted(Counter(result.done).items())),
+        "plan": {name: found["plan"][name] for name in PLAN},
+        "kinds": dict(sorted(Counter(found["done"]).items())),
     }
     with records.open("a") as file:
         file.write(json.dumps(kept) + "\n")
     page.write_text(with_table(page.read_text(), read(records)))
 
 
+PLAN: Final = ("name", "seed", "layout", "rate", "partitions", "seconds")
 KEPT: Final = ("began", "clean", "findings", "left_out", "counts", "figures", "versions", "seconds")
 
 
@@ -68,3 +68,9 @@ def table(runs: list[dict[str, Any]]) -> str:
         ),
     ]
     return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        for run in json.loads(Path(name).read_text()):
+            add(run)

@@ -112,8 +112,8 @@ def result(seed: int, findings: list[str]) -> Result:
 def test_runs_are_added_to_the_record_and_the_table_is_made_of_all(tmp_path: Path) -> None:
     page, records = tmp_path / "chaos.md", tmp_path / "chaos.jsonl"
     page.write_text(f"Before.\n{record.BEGIN}\nold\n{record.END}\nAfter.\n")
-    record.add(result(1, []), page, records)
-    record.add(result(2, ["lost: 1", "doubled: 2"]), page, records)
+    record.add(result(1, []).to_dict(), page, records)
+    record.add(result(2, ["lost: 1", "doubled: 2"]).to_dict(), page, records)
     runs = record.read(records)
     assert [run["clean"] for run in runs] == [True, False]
     assert runs[0]["kinds"] == {"model_nan": 2, "poison": 1}
