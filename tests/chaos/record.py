@@ -51,23 +51,38 @@ def table(runs: list[dict[str, Any]]) -> str:
     ]
     for run in runs:
         plan, counts = run["plan"], run["counts"]
-        verdict = "clean" if run["clean"] else f"{len(run['findings'])} findings"
         lines.append(
             f"| {run['began'][:16].replace('T', ' ')} | {plan['name']}, {plan['seconds']:.0f} s | {plan['seed']} "
             f"| {plan['layout']} | {counts.get('faults', 0)} | {counts.get('sent', 0):,} "
             f"| {counts.get('outcomes', 0):,} | {counts.get('dead_letters', 0):,} | {counts.get('duplicates', 0):,} "
-            f"| {run['figures'].get('rss_max_mb', 0)} MiB | {verdict} |"
+            f"| {run['figures'].get('rss_max_mb', 0)} MiB | {verdict(run)} |"
         )
-    clean = [run for run in runs if run["clean"]]
+    good = [run for run in runs if not serious(run)]
+    total, without = (sum(run["counts"].get("faults", 0) for run in each) for each in (runs, good))
+    outcomes = sum(run["counts"].get("outcomes", 0) for run in good)
     lines += [
         "",
-        (
-            f"{len(runs)} runs with {sum(run['counts'].get('faults', 0) for run in runs):,} faults; "
-            f"{len(clean)} of them clean, with {sum(run['counts'].get('faults', 0) for run in clean):,} faults and "
-            f"{sum(run['counts'].get('outcomes', 0) for run in clean):,} outcomes."
-        ),
+        f"{len(runs)} runs with {total:,} faults. In {len(good)} of them, with {without:,} faults and {outcomes:,} "
+        "outcomes, nothing was lost, doubled, wrong or left behind.",
     ]
     return "\n".join(lines)
+
+
+LOG: Final = "in a log"
+"""How a finding begins that is a line in a log and no more."""
+
+
+def serious(run: dict[str, Any]) -> list[str]:
+    """Findings beyond lines in logs."""
+    return [finding for finding in run["findings"] if not finding.startswith(LOG)]
+
+
+def verdict(run: dict[str, Any]) -> str:
+    """A run in a word or two."""
+    wrong = len(serious(run))
+    lines = len(run["findings"]) - wrong
+    said = f"{lines} log lines unexplained" if lines else ""
+    return ", ".join(filter(None, [f"{wrong} findings" if wrong else "", said])) or "clean"
 
 
 if __name__ == "__main__":
