@@ -62,8 +62,10 @@ def table(runs: list[dict[str, Any]]) -> str:
     outcomes = sum(run["counts"].get("outcomes", 0) for run in good)
     lines += [
         "",
-        f"{len(runs)} runs with {total:,} faults. In {len(good)} of them, with {without:,} faults and {outcomes:,} "
-        "outcomes, nothing was lost, doubled, wrong or left behind.",
+        (
+            f"{len(runs)} runs with {total:,} faults. In {len(good)} of them, with {without:,} faults and {outcomes:,} "
+            "outcomes, nothing was lost, doubled, wrong or left behind."
+        ),
     ]
     return "\n".join(lines)
 
