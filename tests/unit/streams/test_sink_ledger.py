@@ -30,6 +30,8 @@ class Store:
         ({"healthy": True, "ready": True, "lag_records": 2_000}, 1),
         ({"healthy": True, "ready": True, "lag_records": 2_001}, None),
         ({"healthy": False, "ready": True, "lag_records": 5}, None),
+        ({"healthy": True, "ready": False, "lag_records": 0}, None),
+        ({"healthy": True, "ready": True, "lag_records": 0, "partitions": []}, None),
     ],
 )
 async def test_a_ledger_is_checked_once_its_outcomes_had_their_turn(
