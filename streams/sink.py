@@ -19,6 +19,7 @@ from pointsman.schemas.outcome import Outcome, ShadowAnswer
 from pointsman.schemas.summary import Summary
 from pointsman.streams import metrics
 from pointsman.streams.commit import Committer, close, send
+from pointsman.streams.condition import of_lane
 from pointsman.streams.decisions.trace import trace_id
 from pointsman.streams.decisions.validate import Rejected, letter
 from pointsman.streams.errors import PositionConflict
@@ -75,11 +76,22 @@ class SinkLane(Lane):
         """Of the lane; the ledger's differences are an alarm, not an illness of this process."""
         return super().health() | {"ledger_differences": self.ledger_differences}
 
+    def up_to_date(self) -> bool:
+        """Whether this sink serves partitions and has no backlog.
+
+        Ledgers are few and written at once: in a backlog, or while partitions move, their outcomes still wait.
+        """
+        report = super().health()
+        return bool(report["partitions"]) and of_lane(report, self.settings.batch_records_max) == "ok"
+
     @Lane.task
     async def _check_ledger(self) -> None:
         """The conservation law over the last hour: whatever differs was lost or doubled."""
         while not self.should_stop:
             await self.sleep(LEDGER_EVERY_S)
+            if not self.up_to_date():
+                logger.debug("the ledger is not checked while rows are behind it")
+                continue
             try:
                 async with self.store.connection() as connection:
                     differences = await ledger_check(connection, LEDGER_GRACE_S, LEDGER_WITHIN_S)

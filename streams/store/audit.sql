@@ -133,17 +133,25 @@ COPY ml_learning.decision_feedback (
 -- name: copy_feedback_contents
 COPY ml_learning.feedback_contents (decision_id, event_id, unit, salt, content) FROM STDIN (FORMAT binary)
 
--- name: add_ledger
+-- name: add_ledgers
 INSERT INTO ml_learning.lane_ledger (
     lane, topic_id, partition, start_offset, end_offset,
     requests, outcomes, pending, dead_letters, duplicates, retrying
-) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+)
+SELECT * FROM unnest(
+    %s::text[], %s::integer[], %s::integer[], %s::bigint[], %s::bigint[],
+    %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[]
+)
 ON CONFLICT DO NOTHING
 
--- name: add_dead_letter
+-- name: add_dead_letters
 INSERT INTO ml_learning.dead_letters (
     topic_id, partition, request_offset, attempt, reason, field, expected, taken_topic_id, taken_offset
-) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
+)
+SELECT * FROM unnest(
+    %s::integer[], %s::integer[], %s::bigint[], %s::integer[], %s::text[], %s::text[], %s::text[], %s::integer[],
+    %s::bigint[]
+)
 ON CONFLICT DO NOTHING
 
 -- name: add_history

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import signal
 import sys
 import tempfile
 import time
@@ -29,6 +30,8 @@ def main() -> int:
     """0 if every run was clean, 1 if not."""
     options = _options()
     logging.basicConfig(level=logging.WARNING)
+    # so that what was started and mounted goes with us
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     results = []
     for number in range(options.runs):
         chosen = _plan(options, options.seed + number)
@@ -46,7 +49,7 @@ def main() -> int:
         results.append(result)
         _say(result)
         if options.record:
-            record.add(result)
+            record.add(result.to_dict())
     if options.json:
         Path(options.json).write_text(json.dumps([result.to_dict() for result in results], indent=1))
     return 0 if all(result.clean for result in results) else 1

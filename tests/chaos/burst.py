@@ -11,7 +11,7 @@ from tests.chaos.load import Load
 from tests.chaos.plan import JOINER
 from tests.chaos.run import FLUSH_S, Run
 
-THROTTLE: Final = {"batch_records_max": "10", "commit_interval_ms": "150"}
+THROTTLE: Final = {"batch_records_max": "5", "commit_interval_ms": "300"}
 """A capacity that one producer can exceed twentyfold: with the defaults that would be a million a second."""
 FULL: Final = {"batch_records_max": "500", "commit_interval_ms": "20"}
 """The defaults again: an operator adds capacity."""

@@ -101,6 +101,8 @@ def _own_model(what: str, target: str, stage: Stage) -> End:
 
 
 def _broker(what: str, stage: Stage) -> End:
+    if not stage.broker.up:
+        raise NotPossible("the broker does not run")
     if what == "pause":
         stage.broker.signal(signal.SIGSTOP)
         return partial(stage.broker.signal, signal.SIGCONT)

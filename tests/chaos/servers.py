@@ -129,22 +129,22 @@ class Broker:
     def __init__(self) -> None:
         self._server = KafkaServer()
         self.bootstrap = self._server.bootstrap
-        self._up = False
+        self.up = False
 
     def start(self) -> None:
         """Start it on its data."""
-        if not self._up:
+        if not self.up:
             self._server.start()
-            self._up = True
+            self.up = True
 
     def stop(self) -> None:
         """SIGTERM."""
-        self._up = False
+        self.up = False
         self._server.stop()
 
     def kill(self) -> None:
         """SIGKILL."""
-        self._up = False
+        self.up = False
         self._server.kill()
 
     def signal(self, number: signal.Signals) -> None:

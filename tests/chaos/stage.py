@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import shutil
 import signal
 import tempfile
@@ -223,10 +222,18 @@ class Stage:
     def leftovers(self) -> list[str]:
         """What members left behind: processes and socket folders."""
         found = [f"folder {path.name}" for path in self.temporary.glob("pointsman-model-*")]
-        for process in psutil.process_iter(["pid", "cmdline"]):
-            words = " ".join(process.info["cmdline"] or ())
-            if str(self.temporary) in words and self.models.url not in words and "postgres" not in words:
-                found.append(f"process {process.info['pid']}: {words[:200]}")
+        found += [f"process {process.pid}: {process.cmdline()}" for process in self._offspring()]
+        return found
+
+    def _offspring(self) -> list[psutil.Process]:
+        """Whatever runs with the members' temporary folder, which nobody else has."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get("TMPDIR") == str(self.temporary):
+                    found.append(process)
+            except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):  # it ended, or is none of ours
+                continue
         return found
 
     def close(self) -> None:
@@ -237,15 +244,6 @@ class Stage:
         self.models.close()
         self.database.close()
         self.broker.close()
-        for pid in _below(self.temporary):
-            os.kill(pid, signal.SIGKILL)
+        for process in self._offspring():
+            process.kill()
         shutil.rmtree(self.temporary, ignore_errors=True)
-
-
-def _below(folder: Path) -> list[int]:
-    """Model processes that outlived their worker: they name their socket."""
-    return [
-        int(process.info["pid"])
-        for process in psutil.process_iter(["pid", "cmdline"])
-        if any(str(folder / "pointsman-model-") in word for word in process.info["cmdline"] or ())
-    ]

@@ -119,7 +119,7 @@ EXPLAINED: Final = (
     (r"asyncio: Unclosed AIOKafkaConsumer", BROKER),
     # the library's futures and tasks of a producer that was given up: nothing else can ask for them
     (
-        r"asyncio: (Future|Task) exception was never retrieved\s.*(Producer(Fenced|Closed)|KeyError\(<aiokafka)",
+        r"asyncio: (Future|Task) exception was never retrieved\s.*(Producer(Fenced|Closed)|KeyError\(<aiokafka|during batch delivery)",
         MOVES,
     ),
     # of a process that stood still

@@ -1,6 +1,7 @@
 """The small parts of the store: queries by name, states of migrations, batches, errors."""
 
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -8,7 +9,16 @@ import pytest
 
 from pointsman.schemas import dead_letter
 from pointsman.schemas.errors import InvalidMessage
-from pointsman.streams.store import DeadLetter, MigrationError, NotMigrated, SinkBatch, StoreUnavailable
+from pointsman.schemas.summary import Ledger, Summary
+from pointsman.streams.store import (
+    DeadLetter,
+    MigrationError,
+    NotMigrated,
+    SinkBatch,
+    StoreUnavailable,
+    WriteResult,
+    writes,
+)
 from pointsman.streams.store.errors import translate
 from pointsman.streams.store.migrate import Applied, Migration, compare, migrations
 from pointsman.streams.store.queries import load
@@ -140,3 +150,38 @@ def test_a_header_of_the_sender_without_a_value_does_not_make_a_dead_letter_unre
     assert (letter.topic, letter.partition, letter.offset, letter.field) == ("decision-requests", 3, 17, "")
     with pytest.raises(InvalidMessage, match="header topic"):
         DeadLetter.from_headers([(dead_letter.HEADER_TOPIC, None)])  # type: ignore[list-item]
+
+
+class Statements:
+    """A connection that counts what it is asked, and takes every row."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[list[Any]]] = []
+
+    async def execute(self, _query: str, columns: list[list[Any]]) -> Any:
+        self.asked.append(columns)
+        return SimpleNamespace(rowcount=len(columns[0]))
+
+
+@pytest.mark.parametrize("count", [1, 500])
+async def test_dead_letters_and_ledgers_take_one_statement_however_many_they_are(count: int) -> None:
+    connection: Any = Statements()
+    result = WriteResult()
+    letters = [
+        DeadLetter(
+            topic="t", partition=0, offset=n, attempt=1, reason="not_json", field="value", expected="JSON"
+        )
+        for n in range(count)
+    ]
+    await writes.dead_letters(connection, letters, {"t": 3}, result)
+    summaries = [
+        Summary(
+            at=NOW, lane="decisions", ledger=Ledger(topic="t", partition=0, start=n, end=n + 1, requests=1)
+        )
+        for n in range(count)
+    ]
+    await writes.ledgers(connection, summaries, {"t": 3}, result)
+    assert [len(columns[0]) for columns in connection.asked] == [count, count]
+    assert (result.dead_letters, result.ledgers, result.duplicates) == (count, count, 0)
+    await writes.dead_letters(connection, [], {}, result)
+    assert len(connection.asked) == 2
