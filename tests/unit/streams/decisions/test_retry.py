@@ -149,6 +149,20 @@ async def test_after_the_last_attempt_it_is_a_dead_letter_with_the_first_error(
     assert world.broker.outcomes() == []
 
 
+async def test_the_first_error_is_kept_beside_the_last() -> None:
+    gate = Gate()
+    gate.closed["x"] = TryLater("first")
+    world = make(gate, retry_delays_ms=MINUTE[:1])
+    produce(world, "x")
+    await hold(world)
+    gate.closed["x"] = ValueError("last")
+    await release(world)
+    found = headers_of(world)
+    assert (found["reason"], found["attempt"]) == (b"feature_error", b"2")
+    kept = msgspec.json.decode(found[HEADER_KEPT], type=Kept)
+    assert kept.first_error.reason == "try_later"
+
+
 async def test_an_agent_that_comes_later_answers_what_was_asked_before() -> None:
     world = make(Gate(), retry_delays_ms=MINUTE)
     produce(world, "a", agent="late")
@@ -289,7 +303,7 @@ async def test_a_redriven_request_keeps_its_arm_and_says_where_it_was_first() ->
     )
     produce(world, "a", "b", headers=[(HEADER_REDRIVEN, encode(redriven))])
     produce(world, "c", headers=[(HEADER_REDRIVEN, b"nonsense")])
-    produce(world, "d", headers=[(HEADER_REDRIVEN, b" " * 10_000)])
+    produce(world, "d", headers=[(HEADER_REDRIVEN, encode(redriven) + b" " * 10_000)])
     await world.settled()
     await world.stop()
     a, b, c, d = world.broker.outcomes()
