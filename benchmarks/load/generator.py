@@ -95,7 +95,12 @@ def run(offer: Offer) -> Kept:
         "queue.buffering.max.kbytes": 4_000_000,
     }
     failed: list[str] = []
-    producer = Producer(settings | {"on_delivery": lambda error, _m: error and failed.append(str(error))})
+
+    def delivered(error: object, _message: object) -> None:
+        if error is not None:
+            failed.append(str(error))
+
+    producer = Producer(settings | {"on_delivery": delivered})
     producer.list_topics(offer.topic, timeout=20)  # connected before the first is due
     gc.freeze()
     gc.disable()  # a collection would be lateness of our own

@@ -60,7 +60,7 @@ class Observer:
                 messages += consume(AT_ONCE, 0) if messages else []
                 now = clock()
                 for message in messages:
-                    number = None if message.error() else number_of(token, message.key())
+                    number = None if message.error() else number_of(token, message.key() or b"")
                     if number is None:
                         continue
                     if seen[number] is not None:

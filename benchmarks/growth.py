@@ -1,0 +1,114 @@
+"""Growth: decisions a second of one worker with more partitions, more agents and more units, each beside the smallest.
+
+    python -m benchmarks.growth [--quick] [--runs 3] [--messages 200000]
+
+A backlog is laid down, `pointsman worker` is started, and its pace is taken over the middle. Before each dimension
+the smallest size is measured again, and each size is compared with that one, so that a drifting machine does no harm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from benchmarks.load.agents import generate
+from benchmarks.load.deployment import broker, deployed, others_percent
+from benchmarks.load.generator import Generator, Offer
+from benchmarks.load.options import finish, parser
+from benchmarks.load.progress import Pace, looks, pace
+from benchmarks.result import Row
+
+AT_ONCE = 1e9
+"""A rate: as quickly as the broker takes them."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """One point of the measurement."""
+
+    partitions: int = 4
+    agents: int = 1
+    units: int = 1_000
+    messages: int = 200_000
+
+
+def main() -> None:
+    """Measure, print, write."""
+    options = _options()
+    base = Size(messages=options.messages)
+    grown = _dimensions(base, options.quick)
+    runs: list[dict[str, Any]] = []
+    with broker() as servers:
+        for number in range(options.runs):
+            for dimension, sizes in grown.items():
+                smallest = _measure(servers, base, options)
+                for size in sizes:
+                    found = _measure(servers, size, options)
+                    of, least = getattr(size, dimension), getattr(base, dimension)
+                    name = f"{dimension}: {of:,} beside {least:,}"
+                    runs.append({"name": name, "size": asdict(size), "others_percent": others_percent()}
+                                | {"smallest": asdict(smallest), "grown": asdict(found)})  # fmt: skip
+                    ratio = found.rate / smallest.rate
+                    print(f"run {number + 1}, {name}: {found.rate:,.0f}/s, {ratio:.2f} x", flush=True)
+    finish("growth", _rows(runs), {"runs": runs}, options)
+
+
+def _options() -> argparse.Namespace:
+    made = parser(__doc__)
+    made.add_argument("--runs", type=int, default=3)
+    made.add_argument(
+        "--messages", type=int, default=200_000, help="as many as units at least, where those are more"
+    )
+    options = made.parse_args()
+    if options.quick:
+        options.runs, options.messages = 1, 40_000
+    return options
+
+
+def _dimensions(base: Size, quick: bool) -> dict[str, list[Size]]:
+    many = 40_000 if quick else 1_000_000
+    return {
+        "partitions": [replace(base, partitions=number) for number in (16, 64)],
+        "agents": [replace(base, agents=number) for number in (10, 50)],
+        # Every unit is seen at least once.
+        "units": [replace(base, units=many, messages=max(many, base.messages))],
+    }
+
+
+def _measure(servers: str, size: Size, options: argparse.Namespace) -> Pace:
+    with deployed(servers, size.partitions) as deployment:
+        agents = generate(deployment.folder / "agents", size.agents)
+        offer = Offer(
+            deployment.servers,
+            deployment.names.requests,
+            secrets.token_hex(4),
+            AT_ONCE,
+            size.messages,
+            agents=agents,
+            units=size.units,
+            commits=str(options.commits or ""),
+        )
+        Generator(offer).finish()
+        with deployment.worker(agents=str(deployment.folder / "agents")) as worker:
+            return pace(list(looks(worker, size.messages)), size.messages)
+
+
+def _rows(runs: list[dict[str, Any]]) -> list[Row]:
+    rows = []
+    for name in dict.fromkeys(run["name"] for run in runs):
+        own = [run for run in runs if run["name"] == name]
+        rates = [run["grown"]["rate"] / run["smallest"]["rate"] for run in own]
+        cpu = [run["grown"]["cpu_us"] / run["smallest"]["cpu_us"] for run in own]
+        rows.append(
+            Row.of(f"{name}: decisions a second", "x", rates, better="higher", at_least=0.8, aim=0.95)
+        )
+        rows.append(Row.of(f"{name}: CPU a decision", "x", cpu, better="lower"))
+    smallest = [run["smallest"]["rate"] for run in runs]
+    rows.append(Row.of("the smallest: decisions a second", "decisions/s", smallest, better="higher"))
+    return rows
+
+
+if __name__ == "__main__":
+    main()
