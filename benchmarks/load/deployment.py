@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import re
 import secrets
@@ -37,6 +38,8 @@ RECORDS = re.compile(rb'^pointsman_records_total\{lane="decisions"\} (\S+)', re.
 @contextlib.contextmanager
 def broker() -> Iterator[str]:
     """Bootstrap servers: POINTSMAN_TEST_KAFKA, or a broker of our own."""
+    # A topic that was just made has no leader for a moment: the clients try again, and say so once a try.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     given = os.environ.get("POINTSMAN_TEST_KAFKA")
     if given:
         yield given
@@ -147,8 +150,12 @@ def decided(ops: str) -> int:
 
 
 def family(worker: WorkerProcess) -> dict[str, psutil.Process]:
-    """The worker's processes: the lane's and the model's."""
-    return {"lane": psutil.Process(worker.pid), "model": psutil.Process(worker.model_pid())}
+    """The worker's processes: the lane's and the model's. Raises RuntimeError where one is not there."""
+    try:
+        return {"lane": psutil.Process(worker.pid), "model": psutil.Process(worker.model_pid())}
+    except (psutil.Error, AssertionError) as error:
+        msg = f"a process of the worker is gone: {error!r}; {worker.tail()}"
+        raise RuntimeError(msg) from error
 
 
 def others_percent() -> float:

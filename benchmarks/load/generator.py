@@ -68,6 +68,11 @@ class Generator:
         self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         self.schedule = Schedule(self._line()["start_s"], offer.rate, offer.count)
 
+    @property
+    def running(self) -> bool:
+        """Whether it still sends."""
+        return self._process.poll() is None
+
     def finish(self) -> Kept:
         """What it says at its end."""
         kept = Kept(**self._line())

@@ -49,10 +49,10 @@ class Phase:
 
 
 def offer(
-    deployment: Deployment, observer: Observer, load: Load, *, rate: float, count: int
+    deployment: Deployment, observer: Observer, load: Load, *, rate: float, count: int, token: str = ""
 ) -> tuple[Schedule, Times, Kept]:
     """Offer requests on a schedule; when their outcomes were seen. Raises `Unanswered` where one was not."""
-    token = secrets.token_hex(4)
+    token = token or secrets.token_hex(4)
     generator = Generator(load.offer(deployment, token, rate, count))
     schedule = generator.schedule
     seen = observer.collect(token, count, until_s=max(schedule.end_s, time.monotonic()) + PATIENCE_S)

@@ -59,14 +59,14 @@ class Pace:
     """Of all processes of the worker, a request."""
 
 
-def pace(seen: list[Look], total: int) -> Pace:
-    """Between the first look with a tenth done and the last before the end: neither the start nor the rest at the end.
+def pace(seen: list[Look], since_s: float, total: int) -> Pace:
+    """From the first look after ``since_s`` to the last before the end: neither the start nor the rest at the end.
 
     Raises ValueError where it went too quickly to be seen.
     """
-    inside = [look for look in seen if total / 10 <= look.decided < total]
+    inside = [look for look in seen if look.at_s >= since_s and look.decided < total]
     if len(inside) < 2:
-        msg = f"{total:,} requests are too few: {len(inside)} looks between the first tenth and the end"
+        msg = f"{total:,} requests are too few: {len(inside)} looks while there was a backlog"
         raise ValueError(msg)
     first, last = inside[0], inside[-1]
     count = last.decided - first.decided
