@@ -90,8 +90,11 @@ def _measure(servers: str, size: Size, options: argparse.Namespace) -> Pace:
             units=size.units,
             commits=str(options.commits or ""),
         )
-        with deployment.worker(agents=str(deployment.folder / "agents")) as worker:
-            generator, seen = Generator(offer), []
+        with (
+            deployment.worker(agents=str(deployment.folder / "agents")) as worker,
+            Generator(offer) as generator,
+        ):
+            seen, laid_down_s = [], 0.0
             for look in looks(worker, size.messages):
                 seen.append(look)
                 if generator.running:

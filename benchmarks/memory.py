@@ -32,8 +32,7 @@ def main() -> None:
     with broker() as servers, deployed(servers, options.partitions) as deployment:
         commits = str(options.commits or "")
         offer = Offer(servers, deployment.names.requests, secrets.token_hex(4), OFFERED, options.messages, commits=commits)  # fmt: skip
-        with deployment.worker() as worker:
-            generator = Generator(offer)
+        with deployment.worker() as worker, Generator(offer) as generator:
             samples = _every(list(looks(worker, options.messages)), options.messages // SAMPLES)
             kept = generator.finish()
     details = {"samples": [asdict(each) for each in samples], "generator": asdict(kept)}

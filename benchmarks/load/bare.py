@@ -10,6 +10,7 @@ import asyncio
 import gc
 import json
 import logging
+import os
 import signal
 import sys
 import time
@@ -39,7 +40,10 @@ async def main(task: Bare) -> None:
     # While the broker still ends the transaction before, it says so to every produce request; the client tries again.
     logging.getLogger("aiokafka").setLevel(logging.ERROR)
     stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    # Nothing is ever written to it: readable means that whoever measures is gone, and perhaps the broker with it.
+    loop.add_reader(sys.stdin.fileno(), os._exit, 1)
     consumer = AIOKafkaConsumer(
         task.source,
         bootstrap_servers=task.servers,

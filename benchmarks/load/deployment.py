@@ -111,7 +111,7 @@ class Deployment:
             fetch_wait_ms=settings.fetch_wait_ms,
         )
         command = [sys.executable, "-m", "benchmarks.load.bare", json.dumps(asdict(task))]
-        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
+        with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
             try:
                 if not process.stdout.readline():
@@ -120,6 +120,7 @@ class Deployment:
                 yield
             finally:
                 process.terminate()
+                process.wait()  # before its input is closed, which would say that we are gone
 
 
 @contextlib.contextmanager

@@ -12,7 +12,8 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 from confluent_kafka import Producer
@@ -61,12 +62,25 @@ class Kept:
 
 
 class Generator:
-    """The generator as a process; it has its schedule once this is made. Raises RuntimeError where it fails."""
+    """The generator as a process; it has its schedule once this is made. Raises RuntimeError where it fails.
+
+    Leaving its context ends it, whatever it still had to send.
+    """
 
     def __init__(self, offer: Offer) -> None:
         command = [sys.executable, "-m", "benchmarks.load.generator", json.dumps(asdict(offer))]
         self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         self.schedule = Schedule(self._line()["start_s"], offer.rate, offer.count)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.running:
+            self._process.kill()
+        self._process.communicate()
 
     @property
     def running(self) -> bool:
@@ -76,7 +90,7 @@ class Generator:
     def finish(self) -> Kept:
         """What it says at its end."""
         kept = Kept(**self._line())
-        self._process.communicate()
+        self._process.wait()
         return kept
 
     def _line(self) -> dict[str, Any]:

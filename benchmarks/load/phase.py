@@ -53,10 +53,10 @@ def offer(
 ) -> tuple[Schedule, Times, Kept]:
     """Offer requests on a schedule; when their outcomes were seen. Raises `Unanswered` where one was not."""
     token = token or secrets.token_hex(4)
-    generator = Generator(load.offer(deployment, token, rate, count))
-    schedule = generator.schedule
-    seen = observer.collect(token, count, until_s=max(schedule.end_s, time.monotonic()) + PATIENCE_S)
-    kept = generator.finish()
+    with Generator(load.offer(deployment, token, rate, count)) as generator:
+        schedule = generator.schedule
+        seen = observer.collect(token, count, until_s=max(schedule.end_s, time.monotonic()) + PATIENCE_S)
+        kept = generator.finish()
     all_answered(seen)
     return schedule, seen, kept
 

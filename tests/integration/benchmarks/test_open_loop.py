@@ -49,13 +49,13 @@ def test_a_pause_of_the_server_is_charged_to_every_request_due_in_it(kafka: Kafk
 
     with deployed(kafka.bootstrap, 2) as deployment, deployment.bare(), deployment.observer() as observer:
         offer(deployment, observer, load, rate=RATE, count=RATE)  # after these the loop has its partitions
-        generator = Generator(load.offer(deployment, "paused00", RATE, COUNT))
-        schedule = generator.schedule
-        thread = threading.Thread(target=pause, args=(bare_process(), schedule.start_s + 0.5))
-        thread.start()
-        seen = observer.collect("paused00", COUNT, until_s=schedule.end_s + PATIENCE_S)
-        thread.join()
-        kept = generator.finish()
+        with Generator(load.offer(deployment, "paused00", RATE, COUNT)) as generator:
+            schedule = generator.schedule
+            thread = threading.Thread(target=pause, args=(bare_process(), schedule.start_s + 0.5))
+            thread.start()
+            seen = observer.collect("paused00", COUNT, until_s=schedule.end_s + PATIENCE_S)
+            thread.join()
+            kept = generator.finish()
 
     due = schedule.times()
     inside = (due > paused[0]) & (due < paused[1])
