@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from benchmarks.load.agents import generate
-from benchmarks.load.deployment import broker, deployed, others_percent
+from benchmarks.load.deployment import broker, by_model_percent, deployed, others_percent
 from benchmarks.load.generator import Generator, Offer
 from benchmarks.load.options import finish, parser
-from benchmarks.load.progress import Pace, looks, pace
+from benchmarks.load.progress import looks, pace
 from benchmarks.result import Row
 
 AT_ONCE = 1e9
@@ -47,11 +47,13 @@ def main() -> None:
                 for size in sizes:
                     found = _measure(servers, size, options)
                     of, least = getattr(size, dimension), getattr(base, dimension)
-                    name = f"{dimension}: {of:,} beside {least:,}"
-                    runs.append({"name": name, "size": asdict(size), "others_percent": others_percent()}
-                                | {"smallest": asdict(smallest), "grown": asdict(found)})  # fmt: skip
-                    ratio = found.rate / smallest.rate
-                    print(f"run {number + 1}, {name}: {found.rate:,.0f}/s, {ratio:.2f} x", flush=True)
+                    run = {"name": f"{dimension}: {of:,} beside {least:,}", "size": asdict(size)}
+                    run |= {"others_percent": others_percent(), "smallest": smallest, "grown": found}
+                    ratio = found["rate"] / smallest["rate"]
+                    print(
+                        f"run {number + 1}, {run['name']}: {found['rate']:,.0f}/s, {ratio:.2f} x", flush=True
+                    )
+                    runs.append(run)
     finish("growth", _rows(runs), {"runs": runs}, options)
 
 
@@ -77,7 +79,8 @@ def _dimensions(base: Size, quick: bool) -> dict[str, list[Size]]:
     }
 
 
-def _measure(servers: str, size: Size, options: argparse.Namespace) -> Pace:
+def _measure(servers: str, size: Size, options: argparse.Namespace) -> dict[str, float]:
+    """The pace, and whether the model did its part."""
     with deployed(servers, size.partitions) as deployment:
         agents = generate(deployment.folder / "agents", size.agents)
         offer = Offer(
@@ -100,7 +103,8 @@ def _measure(servers: str, size: Size, options: argparse.Namespace) -> Pace:
                 if generator.running:
                     laid_down_s = look.at_s
             generator.finish()
-            return pace(seen, laid_down_s, size.messages)
+            found = asdict(pace(seen, laid_down_s, size.messages))
+            return found | {"by_model_percent": by_model_percent(worker)}
 
 
 def _rows(runs: list[dict[str, Any]]) -> list[Row]:
@@ -113,6 +117,10 @@ def _rows(runs: list[dict[str, Any]]) -> list[Row]:
             Row.of(f"{name}: decisions a second", "x", rates, better="higher", at_least=0.8, aim=0.95)
         )
         rows.append(Row.of(f"{name}: CPU a decision", "x", cpu, better="lower"))
+        by_model = [run["grown"]["by_model_percent"] for run in own]
+        rows.append(
+            Row.of(f"{name}: candidate's decisions answered by the model", "%", by_model, better="higher")
+        )
     smallest = [run["smallest"]["rate"] for run in runs]
     rows.append(Row.of("the smallest: decisions a second", "decisions/s", smallest, better="higher"))
     return rows

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from confluent_kafka import Producer
 
-from benchmarks.load.deployment import Deployment, broker, deployed, others_percent
+from benchmarks.load.deployment import Deployment, broker, by_model_percent, deployed, others_percent
 from benchmarks.load.messages import maker
 from benchmarks.load.observer import Observer
 from benchmarks.load.options import finish, parser
@@ -67,16 +67,21 @@ def _options() -> argparse.Namespace:
 def _compare(servers: str, partitions: int, load: Load, options: argparse.Namespace) -> dict[str, Any]:
     """One run at one number of partitions: the lane's capacity and latencies, then the bare loop's at the same rates."""
     others = others_percent()
-    with deployed(servers, partitions) as deployment, deployment.worker(), deployment.observer() as observer:
+    with (
+        deployed(servers, partitions) as deployment,
+        deployment.worker() as worker,
+        deployment.observer() as observer,
+    ):
         most = capacity(deployment, observer, load, seconds=max(4.0, options.seconds / 2))
         lane = _phases(deployment, observer, load, most, options.seconds)
-        interval_s = deployment.interval_s
+        interval_s, by_model = deployment.interval_s, by_model_percent(worker)
     with deployed(servers, partitions) as deployment, deployment.bare(), deployment.observer() as observer:
         bare = _phases(deployment, observer, load, most, options.seconds)
     return {
         "partitions": partitions,
         "others_percent": others,
         "capacity": most,
+        "by_model_percent": by_model,
         "interval_ms": interval_s * 1000,
         "lane": {share: phase.as_dict() for share, phase in lane.items()},
         "bare": {share: phase.as_dict() for share, phase in bare.items()},
@@ -150,6 +155,8 @@ def _rows(runs: list[dict[str, Any]], idle: list[Spread]) -> list[Row]:
         bounds = {"at_least": 50.0, "aim": 20.0} if figure == "p99" else {}
         values = [getattr(each, figure) for each in idle]
         rows.append(Row.of(f"idle, request by request: {figure}", "ms", values, better="lower", **bounds))
+    by_model = [run["by_model_percent"] for run in runs]
+    rows.append(Row.of("candidate's decisions answered by the model", "%", by_model, better="higher"))
     late = [run[name][share]["generator"]["late_p99_ms"] for run in runs for name in ("lane", "bare") for share in SHARES]  # fmt: skip
     rows.append(Row.of("generator behind its schedule: p99", "ms", late, better="lower"))
     return rows

@@ -33,6 +33,8 @@ FLAG = "ml-agent-rollout"
 PERCENT = 50.0
 """Share of the model arm: both ways are taken, and the model is asked in every batch."""
 RECORDS = re.compile(rb'^pointsman_records_total\{lane="decisions"\} (\S+)', re.MULTILINE)
+CANDIDATES = re.compile(rb'^pointsman_decisions_total\{.*arm="candidate".*\} (\S+)', re.MULTILINE)
+FALLBACKS = re.compile(rb"^pointsman_fallbacks_total\{.*\} (\S+)", re.MULTILINE)
 
 
 @contextlib.contextmanager
@@ -145,9 +147,23 @@ async def _prepare(deployment: Deployment) -> None:
 
 def decided(ops: str) -> int:
     """Requests that a worker has read and committed, from its operations port."""
+    return int(_sum(RECORDS, ops))
+
+
+def by_model_percent(worker: WorkerProcess) -> float:
+    """Share of the candidate's decisions that the model answered.
+
+    Where the model was too late, the rules did its work, and what was measured is something else.
+    """
+    ops = worker.ops()
+    assert ops is not None, "the worker is ready"
+    candidates = _sum(CANDIDATES, ops)
+    return 100 * (1 - _sum(FALLBACKS, ops) / candidates) if candidates else 0.0
+
+
+def _sum(metric: re.Pattern[bytes], ops: str) -> float:
     with urllib.request.urlopen(f"{ops}/metrics", timeout=10) as answer:
-        found = RECORDS.search(answer.read())
-    return int(float(found[1])) if found else 0
+        return sum(float(value) for value in metric.findall(answer.read()))
 
 
 def family(worker: WorkerProcess) -> dict[str, psutil.Process]:
