@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from pointsman.schemas.errors import PointsmanError
+from pointsman.streams import loop
 from pointsman.streams.settings import Settings
 
 
@@ -44,7 +45,7 @@ def main() -> int:
 
     configure(orders.settings, orders.name)
     try:
-        asyncio.run(_run(orders))
+        loop.run(_run(orders))
     except PointsmanError as error:
         _say(Ready(error=str(error)))
         return 1

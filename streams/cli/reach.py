@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from pointsman.streams import local
+from pointsman.streams import local, loop
 from pointsman.streams.cli.failure import INTERRUPTED, NOTHING_RUNS
 from pointsman.streams.errors import WorkerNotRunning
 from pointsman.streams.settings import Settings
@@ -33,7 +33,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         return await work
 
     try:
-        return asyncio.run(guarded())
+        return loop.run(guarded())
     except (KeyboardInterrupt, asyncio.CancelledError):
         raise SystemExit(INTERRUPTED) from None
 

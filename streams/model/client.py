@@ -37,6 +37,8 @@ HELLO_S: Final = 3.0
 RETRY_MIN_S: Final = 0.05
 RETRY_MAX_S: Final = 2.0
 """A restarted server is found again within so long; a connection attempt costs next to nothing."""
+RETRY_LOCAL_MAX_S: Final = 0.1
+"""The same for a socket file, where an attempt is one failing system call: nobody's start waits for the next try."""
 SETTLED_S: Final = 1.0
 """A connection that ends sooner counts as a failed attempt: a server that sends rubbish is not hammered."""
 
@@ -209,7 +211,7 @@ class ModelClient:
         return True
 
     async def _keep_connected(self) -> None:
-        retry_s = RETRY_MIN_S
+        retry_s, retry_max_s = RETRY_MIN_S, RETRY_LOCAL_MAX_S if self.address.path else RETRY_MAX_S
         while True:
             began = time.monotonic()
             try:
@@ -221,7 +223,7 @@ class ModelClient:
                 await connection.closed
                 logger.warning("the connection to the model server at %s ended", self.address)
                 self._lost()
-            retry_s = RETRY_MIN_S if time.monotonic() - began > SETTLED_S else min(retry_s * 2, RETRY_MAX_S)
+            retry_s = RETRY_MIN_S if time.monotonic() - began > SETTLED_S else min(retry_s * 2, retry_max_s)
             # many clients of one server must not come back in step
             await asyncio.sleep(retry_s * random.uniform(0.5, 1.0))
 

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pointsman.schemas.errors import PointsmanError
+from pointsman.streams import loop
 from pointsman.streams.logs import configure
 from pointsman.streams.model.address import Address
 from pointsman.streams.model.observe import BEAT_S, Pulse, ServerMetrics, serve_metrics
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for variable in THREAD_VARIABLES:  # before numpy is imported: it reads them once
         os.environ[variable] = str(options.threads)
     try:
-        asyncio.run(_serve(options))
+        loop.run(_serve(options))
     except (OSError, ValueError, ImportError, PointsmanError) as error:
         logger.error("the model server cannot start: %s", error)
         return 2

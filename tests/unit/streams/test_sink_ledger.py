@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 
 from pointsman.streams import sink
+from pointsman.streams.condition import BEHIND_BATCHES
 from pointsman.streams.lane import Lane
 from pointsman.streams.settings import Settings
 from pointsman.streams.sink import SinkLane
 from pointsman.streams.store.check import Difference
 
+FEW = 2 * BEHIND_BATCHES * Settings().batch_records_max
+"""What a lane of two partitions may lag without being behind."""
 GAP = Difference("outcomes", "decisions: t[0] of c 0 to 9", 9, 4)
 
 
@@ -27,8 +30,8 @@ class Store:
 @pytest.mark.parametrize(
     ("report", "found"),
     [
-        ({"healthy": True, "ready": True, "lag_records": 2_000}, 1),
-        ({"healthy": True, "ready": True, "lag_records": 2_001}, None),
+        ({"healthy": True, "ready": True, "lag_records": FEW}, 1),
+        ({"healthy": True, "ready": True, "lag_records": FEW + 1}, None),
         ({"healthy": False, "ready": True, "lag_records": 5}, None),
         ({"healthy": True, "ready": False, "lag_records": 0}, None),
         ({"healthy": True, "ready": True, "lag_records": 0, "partitions": []}, None),

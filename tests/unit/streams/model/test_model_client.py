@@ -405,6 +405,27 @@ async def test_a_server_that_comes_back_is_found_again(tmp_path: Path) -> None:
                 place.unlink(missing_ok=True)
 
 
+@pytest.mark.parametrize(("address", "longest_s"), [("unix:{}/none", 0.1), ("tcp://127.0.0.1:1", 2.0)])
+async def test_a_server_on_this_machine_is_looked_for_more_often(
+    address: str, longest_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def recorded(seconds: float) -> None:
+        task = asyncio.current_task()
+        if task is not None and task.get_name() == "model-connection":
+            pauses.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(asyncio, "sleep", recorded)
+    async with client_of(address.format(tmp_path)):
+        while len(pauses) < 40:
+            await sleep(0.001)
+
+    assert longest_s / 2 <= max(pauses) <= longest_s
+
+
 async def test_stop_fails_what_is_in_flight_and_may_be_called_twice() -> None:
     async with connected(mute, deadline_ms=HANG_S * 1000) as client:
         call = asyncio.create_task(client.score("plain", [ROW]))

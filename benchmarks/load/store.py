@@ -1,9 +1,4 @@
-"""Rows a second of the sink's writer beside plain binary COPY of the same rows, on one server and in one run.
-
-    python benchmarks/sink_store.py DSN [--rows 40000] [--batch 2000] [--rounds 5] [--writers 1 2]
-
-DSN's user must be able to make databases; one is made and dropped. Printed: the median over the rounds of rows
-a second, CPU microseconds a row of this process, and the ratio to plain COPY by the same number of writers.
+"""Ways to write the same rows on one server: plain binary COPY, and the sink's store.
 
 ``plain`` is what the driver offers: ``COPY … (FORMAT binary)`` with ``write_row`` into tables of the same columns,
 with no index, guard, aggregate or offset. ``packed`` is the hardest comparison: bytes that were packed before,
@@ -12,21 +7,16 @@ into the same bare tables. ``store`` is `AuditStore.write` of decoded outcomes, 
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from statistics import median
 from typing import Any
-from uuid import uuid4
 
 import msgspec
 import psycopg
-from psycopg import AsyncConnection, sql
-from psycopg.conninfo import make_conninfo
+from psycopg import AsyncConnection
 
 from pointsman.schemas.codec import Decoder, encode
 from pointsman.schemas.outcome import Answer, Answers, FlagState, Outcome, Place, Timings, Versions
@@ -72,18 +62,6 @@ def outcome(writer: int, offset: int, drawn: random.Random) -> Outcome:
     )  # fmt: skip
 
 
-@contextmanager
-def database(server: str) -> Iterator[str]:
-    """A fresh database's DSN."""
-    name = sql.Identifier(f"sink_store_{uuid4().hex[:8]}")
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(name))
-        try:
-            yield make_conninfo(server, dbname=name.as_string().strip('"'))
-        finally:
-            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
-
-
 def bare(query: str) -> bytes:
     """A COPY query of the store, for the bare copy of its table."""
     return SQL[query].replace(b"ml_learning.agent_decisions", b"bare_decisions").replace(
@@ -91,8 +69,8 @@ def bare(query: str) -> bytes:
     )  # fmt: skip
 
 
-class Bench:
-    """The ways to write, on one database."""
+class Ways:
+    """The plain ways to write, on one database."""
 
     def __init__(self, dsn: str) -> None:
         self.dsn = dsn
@@ -192,58 +170,29 @@ async def measure(
     return rows / (time.perf_counter() - wall), (time.process_time() - cpu) / rows * 1e6
 
 
-async def run(options: argparse.Namespace, dsn: str, writers: int) -> None:
+async def rounds(
+    dsn: str, writers: int, rows: int, batch: int, count: int
+) -> list[dict[str, tuple[float, float]]]:
+    """Each round: way to write, to rows a second and CPU microseconds a row. ``dsn``: an empty database."""
     drawn = random.Random(1)
     batches = {
-        (writer, start): [encode(outcome(writer, start + i, drawn)) for i in range(options.batch)]
-        for start in range(0, options.rows // writers, options.batch)
+        (writer, start): [encode(outcome(writer, start + i, drawn)) for i in range(batch)]
+        for start in range(0, rows // writers, batch)
         for writer in range(writers)
     }
     decoded = {key: [DECODER.decode(value) for value in values] for key, values in batches.items()}
-    bench = Bench(dsn)
-    await bench.start(writers)
-    await bench.prepare(batches)
-    figures: dict[str, list[tuple[float, float]]] = {"plain": [], "packed": [], "store": [], "bytes": []}
+    ways = Ways(dsn)
+    await ways.start(writers)
+    await ways.prepare(batches)
+    found = []
     async with AuditStore(dsn, connections_max=writers) as store:
-        for number in range(options.rounds):
-            ways: dict[str, Work] = {
-                "plain": bench.plain,
-                "packed": bench.packed,
+        for number in range(count):
+            works: dict[str, Work] = {
+                "plain": ways.plain,
+                "packed": ways.packed,
                 "store": store_work(store, f"store{number}", decoded),
                 "bytes": store_work(store, f"bytes{number}", None),
             }
-            for name, work in ways.items():
-                figures[name].append(await measure(work, batches, writers))
-    await bench.stop()
-    report(figures, writers, options)
-
-
-def report(figures: dict[str, list[tuple[float, float]]], writers: int, options: argparse.Namespace) -> None:
-    """One line a way."""
-    print(
-        f"{writers} writers, batches of {options.batch}, median of {options.rounds} rounds of {options.rows} rows"
-    )
-    base = median(rate for rate, _ in figures["plain"])
-    hard = median(rate for rate, _ in figures["packed"])
-    print(f"{'':8} {'rows/s':>9} {'us CPU/row':>11} {'x plain':>8} {'x packed':>9}")
-    for name, pairs in figures.items():
-        rate, cpu = median(r for r, _ in pairs), median(c for _, c in pairs)
-        print(f"{name:8} {rate:9,.0f} {cpu:11.1f} {rate / base:8.2f} {rate / hard:9.2f}")
-
-
-def main() -> None:
-    """Runs what the command line says."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("dsn")
-    parser.add_argument("--rows", type=int, default=40_000)
-    parser.add_argument("--batch", type=int, default=2_000)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--writers", type=int, nargs="+", default=[1, 2])
-    options = parser.parse_args()
-    for writers in options.writers:
-        with database(options.dsn) as dsn:
-            asyncio.run(run(options, dsn, writers))
-
-
-if __name__ == "__main__":
-    main()
+            found.append({name: await measure(work, batches, writers) for name, work in works.items()})
+    await ways.stop()
+    return found

@@ -1,0 +1,1 @@
+"""Load for measurements: offered on a schedule, seen by a `read_committed` consumer, from outside of what is measured."""
