@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -19,6 +20,7 @@ BEGIN, END = "<!-- runs: begin -->", "<!-- runs: end -->"
 def add(found: dict[str, Any], page: Path = PAGE, records: Path = RECORDS) -> None:
     """Append a run, as `Result.to_dict` has it, and make the table anew."""
     kept = {name: found[name] for name in KEPT} | {
+        "findings": [FOLDERS.sub("…/", finding) for finding in found["findings"]],
         "plan": {name: found["plan"][name] for name in PLAN},
         "kinds": dict(sorted(Counter(found["done"]).items())),
     }
@@ -27,6 +29,8 @@ def add(found: dict[str, Any], page: Path = PAGE, records: Path = RECORDS) -> No
     page.write_text(with_table(page.read_text(), read(records)))
 
 
+FOLDERS: Final = re.compile(r"(?<![\w:/])/(?:[^\s/'\"]+/)+")
+"""Where a file lies on one machine is nobody else's business."""
 PLAN: Final = ("name", "seed", "layout", "rate", "partitions", "seconds")
 KEPT: Final = ("began", "clean", "findings", "left_out", "counts", "figures", "versions", "seconds")
 
@@ -83,8 +87,12 @@ def verdict(run: dict[str, Any]) -> str:
     """A run in a word or two."""
     wrong = len(serious(run))
     lines = len(run["findings"]) - wrong
-    said = f"{lines} log lines unexplained" if lines else ""
-    return ", ".join(filter(None, [f"{wrong} findings" if wrong else "", said])) or "clean"
+    said = [_many(wrong, "finding"), _many(lines, "unexplained kind") + " of log lines" * bool(lines)]
+    return ", ".join(filter(None, said)) or "clean"
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count > 1)}" if count else ""
 
 
 if __name__ == "__main__":

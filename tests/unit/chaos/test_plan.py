@@ -113,14 +113,17 @@ def test_runs_are_added_to_the_record_and_the_table_is_made_of_all(tmp_path: Pat
     page, records = tmp_path / "chaos.md", tmp_path / "chaos.jsonl"
     page.write_text(f"Before.\n{record.BEGIN}\nold\n{record.END}\nAfter.\n")
     record.add(result(1, []).to_dict(), page, records)
-    record.add(result(2, ["lost: 1", "doubled: 2", "in a log, 1 times: x"]).to_dict(), page, records)
+    record.add(
+        result(2, ["lost: 1", "doubled: 2", "in a log, 1 times: at /a/b-c/d.py:3"]).to_dict(), page, records
+    )
     runs = record.read(records)
     assert [run["clean"] for run in runs] == [True, False]
+    assert runs[1]["findings"][2] == "in a log, 1 times: at …/d.py:3"
     assert runs[0]["kinds"] == {"model_nan": 2, "poison": 1}
     text = page.read_text()
     assert text.startswith("Before.\n") and text.endswith("After.\n") and "old" not in text
     assert (
-        "| 2 findings, 1 log lines unexplained |" in text
+        "| 2 findings, 1 unexplained kind of log lines |" in text
         and "2 runs with 6 faults. In 1 of them, with 3 faults and 900 outcomes" in text
     )
 
