@@ -22,6 +22,7 @@ from pointsman.streams import reading
 from pointsman.streams.commit import Committer
 from pointsman.streams.metrics import LaneMetrics
 from pointsman.streams.partition import PartitionLoop, Work
+from pointsman.streams.progress import behind
 from pointsman.streams.settings import Settings
 from pointsman.streams.shape import LOOK_S, TopicWatch
 from pointsman.streams.source import ConsumerSource
@@ -341,28 +342,12 @@ class Lane(Service):
     # -- progress --------------------------------------------------------------------------------
 
     async def measure(self) -> None:
-        """Bring each loop's lag up to date: committed records that it has not worked on.
-
-        The consumer's position lies behind transaction markers, which therefore do not count.
-        """
+        """Bring each loop's lag up to date: committed records that it has not worked on."""
         for loop in list(self.loops.values()):
-            lag, waiting, known = loop.buffered - loop.waiting, loop.waiting, loop.ready.is_set()
-            since_ms = (time.time() - self.settings.stalled_after_s) * 1000
-            for tp in loop.partitions if known else ():
-                stable = self.consumer.last_stable_offset(tp)
-                if loop.holds(tp):  # not fetched while it is full: nothing of it could be worked on
-                    waiting += max(0, (stable or 0) - await self.consumer.position(tp))
-                    continue
-                # Without a recent answer of the broker the offset is what once was: no sign of idleness.
-                known = (
-                    known and stable is not None and (self.consumer.last_poll_timestamp(tp) or 0) > since_ms
-                )
-                if stable is not None:
-                    lag += max(0, stable - await self.consumer.position(tp))
+            lag, waiting, loop.known = await behind(loop, self.consumer, self.settings.stalled_after_s)
             self.lags[loop.number] = lag
             self.waiting[loop.number] = waiting
-            loop.known = known
-            if known and not lag:
+            if loop.known and not lag:
                 loop.idle()
 
     def health(self) -> dict[str, object]:
