@@ -28,6 +28,9 @@ REASONS: Final = {
 }
 """Reason to what it means. A reason is never renamed: consumers match on it."""
 
+OF_BATCHES: Final = frozenset({"too_large_batch", "corrupt_batch"})
+"""Reasons of letters that stand for a whole batch and hold no message."""
+
 HEADER_REASON: Final = "reason"
 HEADER_FIELD: Final = "field"
 HEADER_EXPECTED: Final = "expected"

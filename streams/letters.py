@@ -158,6 +158,8 @@ def obstacle(letter: Letter, names: Names, times_max: int) -> str:
     """Why a letter cannot be sent again, for people; empty where it can. ``times_max``: of its message."""
     if letter.place.topic not in (names.requests, names.feedback):
         return f"it came from {letter.place.topic}, which nobody sends to"
+    if letter.reason in dead_letter.OF_BATCHES:
+        return "it stands for a batch that could not be read: send its messages again where they came from"
     if not letter.value:
         return "its message has no value"
     if _decoded(_hash, letter.value) is not None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
 
 from pointsman.schemas import dead_letter
 from pointsman.schemas.codec import encode
@@ -20,6 +21,7 @@ from pointsman.streams.letters import Letter, Wanted, obstacle, read
 from pointsman.streams.output import Record
 from pointsman.streams.redrive import message_headers
 from pointsman.streams.topics import Names
+from pointsman.streams.unreadable import unreadable
 from tests.builders import AT_MS, record, valid
 
 NAMES = Names()
@@ -133,6 +135,24 @@ def test_the_arm_and_the_first_place_go_on_from_one_redrive_to_the_next() -> Non
     twice = of(third).redriven
     assert twice == Redriven(count=2, place=PLACE, letter=second.letter, first_error=CAUSE, assigned=assigned)
     assert obstacle(of(third), NAMES, 2).startswith("it came back 2 times")
+
+
+@pytest.mark.parametrize("reason", ["too_large_batch", "corrupt_batch"])
+@pytest.mark.parametrize("digest", ["ab", None])
+def test_what_stands_for_a_batch_is_no_message_to_send_again(reason: str, digest: str | None) -> None:
+    stands = unreadable(
+        TopicPartition(NAMES.requests, 0),
+        (5, 9),
+        InvalidMessage(reason, "batch", "less"),
+        sha256=digest,
+        size=7,
+        crc32c=1,
+        timestamp=AT_MS,
+    )
+    _, value, headers = letter(Rejected(stands, stands.error), 1_000)
+    read_back = read(record(value, headers=headers, topic=NAMES.dead_letters))
+    assert read_back.place.offset == 5
+    assert "stands for a batch" in obstacle(read_back, NAMES, 3)
 
 
 @pytest.mark.parametrize("missing", dead_letter.HEADERS)
