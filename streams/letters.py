@@ -156,19 +156,28 @@ async def letters(servers: str, names: Names) -> AsyncGenerator[Letter, None]:
 
 def obstacle(letter: Letter, names: Names, times_max: int) -> str:
     """Why a letter cannot be sent again, for people; empty where it can. ``times_max``: of its message."""
-    if letter.place.topic not in (names.requests, names.feedback):
-        return f"it came from {letter.place.topic}, which nobody sends to"
-    if letter.reason in dead_letter.OF_BATCHES:
-        return "it stands for a batch that could not be read: send its messages again where they came from"
-    if not letter.value:
-        return "its message has no value"
-    if _decoded(_hash, letter.value) is not None:
-        return "its bytes were too large to be kept: send the message again where it came from"
-    if letter.key is not None and _HASHED_KEY.fullmatch(letter.key):
-        return "its key was too large to be kept"
-    if letter.times_redriven >= times_max:
-        return f"it came back {letter.times_redriven} times already: mend the cause, then use --force"
-    return ""
+    key = letter.key or b""
+    obstacles = (
+        (
+            letter.place.topic not in (names.requests, names.feedback),
+            f"it came from {letter.place.topic}, which nobody sends to",
+        ),
+        (
+            letter.reason in dead_letter.OF_BATCHES,
+            "it stands for a batch that could not be read: send its messages again where they came from",
+        ),
+        (not letter.value, "its message has no value"),
+        (
+            _decoded(_hash, letter.value) is not None,
+            "its bytes were too large to be kept: send the message again where it came from",
+        ),
+        (_HASHED_KEY.fullmatch(key) is not None, "its key was too large to be kept"),
+        (
+            letter.times_redriven >= times_max,
+            f"it came back {letter.times_redriven} times already: mend the cause, then use --force",
+        ),
+    )
+    return next((why for stands, why in obstacles if stands), "")
 
 
 def _decoded(decode: Any, value: bytes | None) -> Any:
