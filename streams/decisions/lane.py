@@ -67,7 +67,7 @@ def decision_lane(
         work = DecisionWork(requests, around, lambda: lane.wake(number))
 
         def committer() -> Committer:
-            return _committer(lane, owned, number, transactional=transactional)
+            return _committer(lane, owned, number, transactional=transactional, embedded=embedded)
 
         return work, committer
 
@@ -91,15 +91,16 @@ def decision_lane(
 
 
 def _committer(
-    lane: Lane, owned: tuple[TopicPartition, ...], number: int, *, transactional: bool
+    lane: Lane, owned: tuple[TopicPartition, ...], number: int, *, transactional: bool, embedded: bool
 ) -> Committer:
     given: dict[str, Any] = {
         "servers": lane.servers,
+        "group": lane.group,
         "partitions": owned,
         "settings": lane.settings,
     }
     if not transactional:
-        return AtLeastOnce(consumer=lane.consumer, **given)
+        return AtLeastOnce(consumer=lane.consumer, admin=None if embedded else lambda: lane.admin, **given)
     # One id for each partition number: whoever takes it over fences the one before.
     id_ = f"{lane.group}-{lane.topics[0]}-{number}"
-    return Transactional(group=lane.group, transactional_id=id_, admin=lambda: lane.admin, **given)
+    return Transactional(transactional_id=id_, admin=lambda: lane.admin, **given)

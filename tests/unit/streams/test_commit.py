@@ -177,6 +177,17 @@ async def test_at_least_once_sends_before_it_commits_the_offsets() -> None:
     assert {tp: (each.offset, each.metadata) for tp, each in consumer.committed.items()} == {ONE: (7, "meta")}
 
 
+async def test_a_coordinator_that_still_loads_is_no_group_without_positions_at_least_once_either() -> None:
+    admin: Any = Offsets({ONE: (5, "m")}, loading=True)
+    made = AtLeastOnce.__new__(AtLeastOnce)
+    made._group, made._partitions, made._admin = "g", (ONE,), lambda: admin
+    made._producer = Producer()
+    with pytest.raises(KafkaError):
+        await made.open()
+    admin.loading = False
+    assert (await made.open()).positions == {ONE: 5}
+
+
 async def test_positions_that_were_never_committed_are_none_and_bring_no_metadata() -> None:
     admin: Any = Offsets({ONE: (-1, "junk")})
     found = await committed(admin, "g", [ONE, TWO])
