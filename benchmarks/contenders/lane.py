@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -76,17 +77,26 @@ async def measured(lane: Lane, task: Task, model: Any = None) -> None:
     await collector.start()
     meter, counter = Meter(), RECORDS.labels(lane.name)._value  # noqa: SLF001 - the library offers no reading
     while not any(loop.buffered for loop in lane.loops.values()) and not counter.get():
+        _check(lane)
         await asyncio.sleep(0.001)
     meter.start()
     model_before = _cpu_s(model)
     while counter.get() < task.messages:
-        if lane.crashed:
-            raise lane.crash_reason or RuntimeError("the lane has crashed")
+        _check(lane)
         await asyncio.sleep(0.005)
     meter.mark()
     meter.stop(int(counter.get()), **({"model_cpu_s": _cpu_s(model) - model_before} if model else {}))
     await collector.stop()
     await lane.stop()
+
+
+def _check(lane: Lane) -> None:
+    """A lane that begins anew again and again would be waited for without end."""
+    if lane.crashed:
+        raise lane.crash_reason or RuntimeError("the lane has crashed")
+    for loop in lane.loops.values():
+        if loop.failure and time.monotonic() - loop.last_progress > READY_S:
+            raise SystemExit(loop.failure)
 
 
 def _cpu_s(process: Any) -> float:

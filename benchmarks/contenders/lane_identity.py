@@ -52,7 +52,7 @@ async def main(task: Task) -> None:
                 group=lane.group,
                 transactional_id=f"{lane.group}-{task.topic}-{number}",
                 partitions=owned,
-                deadline_ms=settings.transaction_deadline_ms,
+                settings=settings,
                 admin=lambda: lane.admin,
             )
 
