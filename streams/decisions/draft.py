@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from aiokafka import TopicPartition
@@ -23,9 +23,18 @@ from pointsman.streams.decisions.validate import Accepted, Checked, Rejected
 from pointsman.streams.output import Output, Record
 
 
+def slices(
+    inputs: Iterable[tuple[TopicPartition, list[Record]]], size: int
+) -> Iterator[tuple[TopicPartition, list[Record]]]:
+    """Each input in pieces of ``size`` records, in order."""
+    for tp, records in inputs:
+        for at in range(0, len(records), size):
+            yield tp, records[at : at + size]
+
+
 @dataclass(slots=True)
 class Part:
-    """What was read of one topic, sorted out."""
+    """What was read of one topic, or a slice of it, sorted out."""
 
     tp: TopicPartition
     read: list[Record]

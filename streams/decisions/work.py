@@ -20,7 +20,7 @@ from pointsman.schemas.retry import HEADER_KEPT, Assigned
 from pointsman.schemas.summary import ArmSummary, Ledger
 from pointsman.streams import metrics
 from pointsman.streams.decisions.ask import Asked, Scorer, ask
-from pointsman.streams.decisions.draft import Draft, Part, Prepared
+from pointsman.streams.decisions.draft import Draft, Part, Prepared, slices
 from pointsman.streams.decisions.duplicates import Answered
 from pointsman.streams.decisions.emit import Decided, Decision, emit, shadows, utc_now
 from pointsman.streams.decisions.features import Computed, compute
@@ -38,6 +38,9 @@ from pointsman.streams.topics import Names
 
 logger = logging.getLogger(__name__)
 
+SLICE_RECORDS: Final = 500
+"""Computed at a stretch, some 10 ms: one partition computes at a time, and in between the event loop serves its
+sockets. Else a question would wait half sent, and the model's answer unread, for longer than its deadline."""
 SHADOW_ROWS_MAX: Final = 20_000
 """Shadow answers that may wait to be published; more are given up, so that memory stays bounded."""
 
@@ -173,21 +176,21 @@ class DecisionWork:
 
     async def _decide(self, inputs: list[tuple[TopicPartition, list[Record]]], draft: Draft) -> None:
         around = self._around
-        # One partition computes at a time and lets the event loop read its sockets in between: else the model's
-        # answer to the first would wait until the last has computed, longer than its deadline.
+        prepared: list[tuple[Prepared, asyncio.Task[Asked]]] = []
+        # All questions are under way at once, those of the first slice while the others compute: a batch waits for one
+        # deadline, however many slices and agents are in it.
+        async with asyncio.TaskGroup() as questions, around.turn:
+            for tp, records in slices(inputs, SLICE_RECORDS):
+                part = self._part(tp, records, draft)
+                for agent, requests in part.checked.accepted.items():
+                    for assigned, some in part.groups(requests):
+                        each = self._prepare(part, around.runtimes[agent], assigned, some, draft)
+                        prepared.append((each, questions.create_task(self._ask(each))))
+                await asyncio.sleep(0)  # the loop's sockets have their turn
         async with around.turn:
-            prepared = [
-                self._prepare(part, around.runtimes[agent], assigned, some, draft)
-                for tp, records in inputs
-                for part in (self._part(tp, records, draft),)
-                for agent, requests in part.checked.accepted.items()
-                for assigned, some in part.groups(requests)
-            ]
-        # All agents' models at once: a batch waits for one deadline, however many agents are in it.
-        asked = await asyncio.gather(*(self._ask(each) for each in prepared))
-        async with around.turn:
-            for each, answers in zip(prepared, asked, strict=True):
-                self._emit(each, answers, draft)
+            for each, asked in prepared:
+                self._emit(each, asked.result(), draft)
+                await asyncio.sleep(0)
             for part in draft.parts:
                 self._settle(part, draft)
 

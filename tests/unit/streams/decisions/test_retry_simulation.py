@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointsman.models.agent import TryLater
+from pointsman.streams.decisions import work
 from pointsman.streams.decisions.tally import decode_metadata
 from tests.unit.streams.decisions.decision_world import World
 from tests.unit.streams.decisions.test_retry import LONG_AGO, TO_COME, Gate, make, no_backoff, produce
@@ -37,6 +40,14 @@ actions = st.one_of(
 @given(st.lists(actions, max_size=14))
 def test_whatever_fails_what_waits_has_its_one_end(script: list[tuple[str, Any]]) -> None:
     asyncio.run(simulate(script))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def slices() -> Iterator[None]:
+    """Batches are computed in slices."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(work, "SLICE_RECORDS", 2)
+        yield
 
 
 async def simulate(script: list[tuple[str, Any]]) -> None:

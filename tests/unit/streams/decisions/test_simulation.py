@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from pointsman.models.split import even, sticky
 from pointsman.streams import partition
+from pointsman.streams.decisions import work
 from pointsman.streams.decisions.tally import decode_metadata
 from tests.builders import Score, request
 from tests.unit.streams.decisions.decision_world import SEED, World
@@ -37,9 +38,10 @@ actions = st.one_of(
 
 @pytest.fixture(autouse=True, scope="module")
 def no_backoff() -> Iterator[None]:
-    """Restarts follow at once: what is tried here is their number, not their pace."""
+    """Restarts follow at once: what is tried here is their number, not their pace. Batches are computed in slices."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(partition, "BACKOFF_S", (0.0,))
+        patch.setattr(work, "SLICE_RECORDS", 2)
         yield
 
 

@@ -1,0 +1,84 @@
+"""A large batch is computed in slices: the loop's sockets have their turn in between, and nothing else changes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from pointsman.models.decider import Row
+from pointsman.streams.decisions import work
+from tests.builders import Score, valid
+from tests.unit.streams.decisions.decision_world import NAMES, TP, World
+from tests.unit.streams.decisions.test_work import outcomes, process
+
+
+class Order:
+    """Notes what happens: rows asked, and turns of whatever else the event loop serves."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self.done = False
+
+    def served(self, rows: Sequence[Row]) -> list[float]:
+        self.seen.append(f"asked {len(rows)}")
+        return [0.25] * len(rows)
+
+    async def sockets(self) -> None:
+        while not self.done:
+            self.seen.append("sockets")
+            await asyncio.sleep(0)
+
+
+async def test_questions_go_out_and_sockets_are_served_while_the_rest_computes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(work, "SLICE_RECORDS", 3)
+    order = Order()
+    world = World(scorer=Score(order.served))
+    world.flag(100, 1)
+    check = world.work._around.validator.check
+
+    def noted(records: Any, *rest: Any) -> Any:
+        order.seen.append(f"checks {len(records)}")
+        return check(records, *rest)
+
+    monkeypatch.setattr(world.work._around.validator, "check", noted)
+    await process(world, *(valid(f"a{n}", n) for n in range(1)))
+    order.seen.clear()
+    others = asyncio.create_task(order.sockets())
+    output = await process(world, *(valid(f"r{n}", n + 1) for n in range(7)))
+    order.done = True
+    await others
+    assert [each for each in order.seen if each.startswith("checks")] == ["checks 3", "checks 3", "checks 1"]
+    last_check = order.seen.index("checks 1")
+    assert "asked 3" in order.seen[:last_check]
+    assert "sockets" in order.seen[order.seen.index("checks 3") : last_check]
+    assert [each.decision_id for each in outcomes(output)] == [f"r{n}" for n in range(7)]
+    assert {each.source for each in outcomes(output)} == {"ml"}
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+async def test_a_batch_in_slices_is_the_batch_as_a_whole(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "SLICE_RECORDS", size)
+    world = World(scorer=Score())
+    world.flag(30, 1)
+    records = [valid(f"r{n % 9}", n, **({"unit": f"u{n}"} if n % 4 == 0 else {})) for n in range(12)]
+    records.append(valid("bad", 12, input={"p": "high"}))
+    output = await process(world, *records)
+    found = [(each.decision_id, each.arm, each.source) for each in outcomes(output)]
+    assert found == await whole(records)
+    assert [key for key, *_ in output.messages[NAMES.dead_letters, 0]].count(b"bad") == 1
+    ledger = world.work._ledgers[TP.topic]
+    assert (ledger.start, ledger.end, ledger.requests, ledger.difference()) == (0, 13, 13, 0)
+
+
+async def whole(records: list[Any]) -> list[tuple[str, str, str]]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(work, "SLICE_RECORDS", 10_000)
+        world = World(scorer=Score())
+        world.flag(30, 1)
+        output = await process(world, *records)
+    return [(each.decision_id, each.arm, each.source) for each in outcomes(output)]
