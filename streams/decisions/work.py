@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from aiokafka import TopicPartition
@@ -144,8 +145,11 @@ class DecisionWork:
                 )
             )
         self._pending = draft
-        draft.output.keep = lambda: self._keep(draft)
-        return draft.output
+        # The output knows the draft and no longer the other way round: a ring of the two would hold all messages until
+        # the garbage collector comes by.
+        output, draft.output = draft.output, Output()
+        output.keep = partial(self._keep, draft)
+        return output
 
     def _draft(self, inputs: list[tuple[TopicPartition, list[Record]]]) -> Draft:
         positions = {tp: records[-1].offset + 1 for tp, records in inputs}
