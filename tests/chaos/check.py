@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from tests.chaos.evidence import Decided, Evidence, Place, minute_of
 from tests.chaos.load import Sent, Truth
 
+RETRIED = frozenset({"unknown_agent"})
+"""Of the reasons for which the load's requests are refused, those that waiting could mend."""
 SHOWN = 3
 """Examples of each finding."""
 
@@ -57,8 +59,8 @@ def expect(truth: Truth, found: Evidence, requests: str) -> Expected:
     return expected
 
 
-def check(truth: Truth, found: Evidence, requests: str) -> list[str]:
-    """Everything that is not as it must be, in words."""
+def check(truth: Truth, found: Evidence, requests: str, delays: Sequence[str] = ()) -> list[str]:
+    """Everything that is not as it must be, in words. ``delays``: the delay topics in their order."""
     expected = expect(truth, found, requests)
     return [
         *_log(truth.sent, found),
@@ -67,7 +69,7 @@ def check(truth: Truth, found: Evidence, requests: str) -> list[str]:
         *_rows(found),
         *_minutes(found),
         *_labels(expected, found),
-        *_ledger(expected, found, requests),
+        *_ledger(expected, found, requests, delays),
         *(f"the product's own check: {each}" for each in found.differences[:SHOWN]),
         *(f"an open transaction at the end of {each}" for each in found.open_transactions),
     ]
@@ -180,22 +182,36 @@ def _labels(expected: Expected, found: Evidence) -> Iterable[str]:
     yield from _named("a label joined to something else", found.labels.keys() - joined.keys())
 
 
-def _ledger(expected: Expected, found: Evidence, requests: str) -> Iterable[str]:
-    """Requests = outcomes + pending + retrying + dead letters + duplicates, and each as it must be."""
+def _ledger(expected: Expected, found: Evidence, requests: str, delays: Sequence[str]) -> Iterable[str]:
+    """Requests = outcomes + pending + retrying + dead letters + duplicates, and each as it must be.
+
+    What is tried again goes from topic to topic, never succeeds here, and is refused after the last.
+    """
     answered = Counter((place[0], place[1]) for place in expected.outcomes)
     refused = Counter((place[0], place[1]) for place in expected.letters if place[0] == requests)
     for key, sent in sorted(expected.requests.items()):
         sums = found.ledger.get(key, Counter())
+        again = sum(
+            reason in RETRIED for place, reason in expected.letters.items() if place[:2] == key
+        ) * bool(delays)
         told = {
             "requests": sent,
             "outcomes": answered[key],
-            "dead_letters": refused[key],
+            "dead_letters": refused[key] - again,
             "duplicates": expected.duplicates[key],
             "pending": 0,
-            "retrying": 0,
+            "retrying": again,
         }
-        wrong = [f"{name} {sums[name]}, not {count}" for name, count in told.items() if sums[name] != count]
-        yield from _named(f"the ledger of {key[0]}[{key[1]}]", wrong)
+        yield from _differs(key, sums, told)
+        for topic in delays:
+            ends = {"dead_letters" if topic == delays[-1] else "retrying": again}
+            told = dict.fromkeys(told, 0) | {"requests": again} | ends
+            yield from _differs((topic, key[1]), found.ledger.get((topic, key[1]), Counter()), told)
+
+
+def _differs(key: tuple[str, int], sums: Counter[str], told: dict[str, int]) -> Iterable[str]:
+    wrong = [f"{name} {sums[name]}, not {count}" for name, count in told.items() if sums[name] != count]
+    yield from _named(f"the ledger of {key[0]}[{key[1]}]", wrong)
 
 
 def _named(what: str, found: Iterable[object]) -> Iterable[str]:

@@ -167,7 +167,9 @@ class Run:
             self.result.findings.append(f"not drained {DRAIN_S:.0f} s after all faults: {reason}")
         stage = self.stage
         self.found = evidence.collect(stage.broker.bootstrap, stage.database.dsn, stage.pipeline.names)
-        self.result.findings += check.check(self.truth, self.found, stage.pipeline.names.requests)
+        self.result.findings += check.check(
+            self.truth, self.found, stage.pipeline.names.requests, stage.pipeline.names.retries
+        )
         self._count(self.truth, self.found)
 
     def _not_drained(self) -> str:
@@ -177,15 +179,22 @@ class Run:
                 return f"{name} does not answer"
             if not (health["healthy"] and health["ready"]):
                 return f"{name} is not healthy and ready: {health['lanes']}"
-            if any(lane["lag_records"] for lane in health["lanes"].values()):
+            if any(lane["lag_records"] or lane["waiting_records"] for lane in health["lanes"].values()):
                 return f"{name} has lag: {health['lanes']}"
         names = self.stage.pipeline.names
         ends = sum(evidence.ends(self.stage.broker.bootstrap, names.requests, "read_committed").values())
         with psycopg.connect(self.stage.database.dsn) as connection:
-            query = "SELECT coalesce(sum(requests), 0) FROM ml_learning.lane_ledger"
-            counted = connection.execute(query).fetchall()[0][0]
+            query = (
+                "SELECT topic, sum(requests), sum(retrying) FROM ml_learning.lane_ledger"
+                " JOIN ml_learning.kafka_topics AS t ON t.id = topic_id GROUP BY topic"
+            )
+            ledgers = {topic: counts for topic, *counts in connection.execute(query).fetchall()}
+        counted, again = ledgers.get(names.requests, (0, 0))
         # Requests are not sent in transactions: each offset is one.
-        return "" if counted >= ends else f"the ledger knows {counted} of {ends} requests"
+        if counted < ends:
+            return f"the ledger knows {counted} of {ends} requests"
+        ended, _ = ledgers.get(names.retries[-1], (0, 0))
+        return "" if ended >= again else f"{ended} of {again} requests have had all their attempts"
 
     def _count(self, truth: Truth, found: Evidence) -> None:
         totals = sorted(each.total_ms for _, each in found.outcomes) or [0.0]

@@ -21,6 +21,8 @@ from tests.support.pipeline import EXAMPLES, Pipeline, WorkerProcess
 logger = logging.getLogger(__name__)
 
 FLAG: Final = "ml-agent-rollout"
+RETRY_DELAYS_MS = "300,600,1200"
+"""What is tried again comes to its end within a plan."""
 SESSION_MS: Final = 6_000
 """The least that a broker allows by default."""
 AGAIN_S: Final = 1.0
@@ -158,7 +160,7 @@ class Stage:
         self.database.start()
         self.models.order("")
         self.pipeline = Pipeline(self.broker.bootstrap, self.database.dsn, "chaos-", self.folder)
-        self.pipeline.options["partitions"] = str(self.plan.partitions)
+        self.pipeline.options |= {"partitions": str(self.plan.partitions), "retry_delays_ms": RETRY_DELAYS_MS}
         asyncio.run(self.pipeline.prepare(flag=FLAG, percentage=40))
         lanes = "decisions" if self.plan.layout == "apart" else "decisions,sink"
         for name in (*WORKERS, JOINER):
@@ -182,6 +184,7 @@ class Stage:
             "lanes": lanes,
             "metrics_port": "0",
             "session_timeout_ms": str(SESSION_MS),
+            "retry_delays_ms": RETRY_DELAYS_MS,
             "data_dir": str(self.folder / "data"),
         }
         if name == REMOTE:

@@ -84,7 +84,7 @@ def _plant(run: Run) -> None:
         connection.execute("DELETE FROM ml_learning.agent_decisions WHERE decision_id = %s", [missing])
         connection.execute("UPDATE ml_learning.decision_minute_shards SET by_ml = by_ml + 1")
     planted = evidence.collect(stage.broker.bootstrap, stage.database.dsn, names)
-    findings = check.check(run.truth, planted, names.requests)
+    findings = check.check(run.truth, planted, names.requests, names.retries)
 
     def found(what: str, where: str = "") -> bool:
         return any(what in each and where in each for each in findings)

@@ -215,3 +215,35 @@ def test_feedback_may_be_refused_twice_in_the_topic_and_once_in_the_table() -> N
     assert check(truth, found, REQUESTS) == []
     found.letter_rows.append(found.letter_rows[-1])
     assert any("more than one dead letter in the table" in each for each in check(truth, found, REQUESTS))
+
+
+DELAYS = ("retries-1s", "retries-2s")
+
+
+def tried_again() -> tuple[Truth, Evidence]:
+    """A clean run with one request that was tried three times."""
+    truth, found = clean()
+    refused = replace(
+        truth.sent[4], seq=len(truth.sent), id="z", offset=6, reason="unknown_agent", digest="d-z"
+    )
+    truth.sent.append(refused)
+    found.records[REQUESTS, 0, 6] = (refused.seq, refused.digest)
+    found.letters.append(Letter((REQUESTS, 0, 6), "unknown_agent", "d-z"))
+    found.letter_rows.append(Letter((REQUESTS, 0, 6), "unknown_agent"))
+    found.ledger[REQUESTS, 0] = Counter(requests=7, outcomes=3, dead_letters=2, duplicates=1, retrying=1)
+    found.ledger["retries-1s", 0] = Counter(requests=1, retrying=1)
+    found.ledger["retries-2s", 0] = Counter(requests=1, dead_letters=1)
+    return truth, found
+
+
+def test_what_is_tried_again_is_accounted_for_in_every_topic() -> None:
+    assert check(*tried_again(), REQUESTS, DELAYS) == []
+
+
+@pytest.mark.parametrize(
+    ("topic", "column"), [(REQUESTS, "retrying"), *((each, "requests") for each in DELAYS)]
+)
+def test_what_was_lost_on_its_way_to_another_attempt_is_found(topic: str, column: str) -> None:
+    truth, found = tried_again()
+    found.ledger[topic, 0][column] -= 1
+    assert any(f"the ledger of {topic}[0]" in each for each in check(truth, found, REQUESTS, DELAYS))
