@@ -13,8 +13,8 @@ from tests.support.sources import ROOT, functions, text, tree
 PAGE = ROOT / "docs" / "guarantees.md"
 WITHOUT_TESTS = {"What is not promised"}
 SECTIONS = (
-    "Delivery", "Routing", "Fallback and deadlines", "Bad input", "Sink and aggregates", "Flags",
-    "Restarts and rebalances", "Memory", "What is not promised",
+    "Delivery", "Retries and redrive", "Routing", "Fallback and deadlines", "Bad input", "Sink and aggregates", "Flags",
+    "Restarts and rebalances", "Topics that change", "Memory", "What is not promised",
 )  # fmt: skip
 HEADING = re.compile(r"^## (.*)$", re.MULTILINE)
 BULLET = re.compile(r"^- (.*(?:\n  .*)*)", re.MULTILINE)
