@@ -294,7 +294,7 @@ def notes(source: Source, card: Card | None, labelled: int, doubled: int) -> Ite
         )
     if labelled < FEW:
         yield (
-            f"only {labelled} decisions have a known truth: too few to tell the arms apart; a longer history "
+            f"only {labelled} decisions have a known truth: they say little about any others; a longer history "
             "says more: --git PATH, or make demo GIT=PATH"
         )
     if doubled:
