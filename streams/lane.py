@@ -98,6 +98,7 @@ class Lane(Service):
             auto_offset_reset="none",
             isolation_level="read_committed",
             max_partition_fetch_bytes=FETCH_BYTES,
+            fetch_max_bytes=16 * FETCH_BYTES,  # of one answer, whatever the number of partitions
             fetch_max_wait_ms=settings.fetch_wait_ms,
             # Range keeps equal partition numbers of co-partitioned topics together; Round Robin parts them.
             partition_assignment_strategy=(RangePartitionAssignor,),
@@ -331,6 +332,7 @@ class Lane(Service):
             interval_s=self.interval_s,
             deadline_s=self.settings.transaction_deadline_ms / 1000,
             delays_s=self._delays_s,
+            owned=self.loops.__len__,
         )
         self.loops[number] = loop
         self._running[number] = asyncio.create_task(loop.run(), name=f"{self.name}-{number}")

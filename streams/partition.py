@@ -31,6 +31,8 @@ BATCH_BYTES: Final = 4 * 1024 * 1024
 """Values of one batch, at most, and one record: what comes of it must be sent within a transaction's deadline."""
 BUFFER_BYTES: Final = 2 * BATCH_BYTES
 """Values that may wait, at most, and one fetch: 1,000 of the largest requests would be 250 MB a partition."""
+LANE_BYTES: Final = 8 * BUFFER_BYTES
+"""The same for all partitions of a lane together: with many of them each may hold less."""
 
 
 class Work(Protocol):
@@ -78,8 +80,9 @@ class PartitionLoop:
         interval_s: Callable[[], float],
         deadline_s: float,
         delays_s: Mapping[str, float] = {},
+        owned: Callable[[], int] = lambda: 1,
     ) -> None:
-        """``delays_s``: topics whose records are taken only so long after their time."""
+        """``delays_s``: topics whose records are taken only so long after their time; ``owned``: loops of the lane."""
         self.number = number
         self.partitions = partitions
         self.last_progress = time.monotonic()
@@ -98,6 +101,7 @@ class PartitionLoop:
         self._batch_max = batch_records_max
         self._interval_s = interval_s
         self._deadline_s = deadline_s
+        self._owned = owned
         self._buffers: dict[TopicPartition, deque[Record]] = {tp: deque() for tp in partitions}
         self._bytes: dict[TopicPartition, int] = dict.fromkeys(partitions, 0)
         self._dues = {tp: Due(delays_s[tp.topic]) for tp in partitions if tp.topic in delays_s}
@@ -119,7 +123,7 @@ class PartitionLoop:
             self._dues[tp].offered(records)
         self.expected[tp] = records[-1].offset + 1
         self._bytes[tp] += sum(map(_size, records))
-        full = len(buffer) >= 2 * self._batch_max or self._bytes[tp] >= BUFFER_BYTES
+        full = len(buffer) >= 2 * self._batch_max or self._bytes[tp] >= self._bytes_max()
         if full and tp not in self._paused:
             self._paused.add(tp)
             self._source.pause(tp)
@@ -270,10 +274,13 @@ class PartitionLoop:
                 self._dues[tp].took(len(batch[tp]))
             self._bytes[tp] -= taken
             count, size = count - len(batch[tp]), size - taken
-            if tp in self._paused and len(buffer) < self._batch_max and self._bytes[tp] < BUFFER_BYTES:
+            if tp in self._paused and len(buffer) < self._batch_max and self._bytes[tp] < self._bytes_max():
                 self._paused.discard(tp)
                 self._source.resume(tp)
         return batch
+
+    def _bytes_max(self) -> int:
+        return min(BUFFER_BYTES, LANE_BYTES // max(1, self._owned()))
 
     def _takeable(self, tp: TopicPartition) -> int:
         """How many of the records that wait here may be taken now; of a delay topic, those that are due."""

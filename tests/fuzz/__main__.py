@@ -59,7 +59,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=None, help="of the first round, to repeat a run")
     parser.add_argument("--only", choices=sorted(TARGETS), action="append", help="may be given again")
     given_ = parser.parse_args(arguments)
-    logging.disable(logging.CRITICAL)  # each refusal is logged, and here nearly all is refused
     first = seed = random.randrange(2**32) if given_.seed is None else given_.seed
     names = given_.only or list(TARGETS)
     print(f"seed {first}, {given_.minutes:g} minutes, {len(names)} decoders")
@@ -84,4 +83,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    logging.disable(logging.CRITICAL)  # each refusal is logged, and here nearly all is refused
     raise SystemExit(main())
