@@ -117,6 +117,8 @@ EXPLAINED: Final = (
     # a worker that is started meanwhile
     (r"pointsman: (no Kafka broker answers|Kafka at .* stopped answering during the start)", BROKER),
     (r"asyncio: Unclosed AIOKafkaConsumer", BROKER),
+    # made while the broker went, and given up with its deadline; it closes as it is collected
+    (r"asyncio: Unclosed AIOKafkaConnection", BROKER),
     # the library's futures and tasks of a producer that was given up: nothing else can ask for them
     (
         r"asyncio: (Future|Task) exception was never retrieved\s.*(Producer(Fenced|Closed)|KeyError\(<aiokafka|during batch delivery)",
