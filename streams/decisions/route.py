@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from pointsman.models.split import evenly, sticky
+from pointsman.models.split import even, evenly, sticky
 from pointsman.schemas.control import Flag
 from pointsman.streams.decisions.validate import Accepted
 
@@ -29,3 +29,8 @@ def route(
         else:
             candidates.append(sticky(flag.seed, unit, flag.percentage))
     return candidates, (version, count)
+
+
+def sampled(accepted: Accepted, share: float) -> bool:
+    """An even sample of a share in percent, by the request's place: the same whatever batch it comes in."""
+    return even("shadow", accepted.record.partition, accepted.record.offset, share)

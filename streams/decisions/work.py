@@ -13,7 +13,6 @@ from typing import Final
 from aiokafka import TopicPartition
 
 from pointsman.models.ml import BadModelOutput
-from pointsman.models.split import even
 from pointsman.schemas.codec import encode
 from pointsman.schemas.control import Flag
 from pointsman.schemas.outcome import Arm
@@ -27,7 +26,7 @@ from pointsman.streams.decisions.emit import Decided, Decision, emit, shadows, u
 from pointsman.streams.decisions.features import Computed, compute
 from pointsman.streams.decisions.note import note
 from pointsman.streams.decisions.retry import Retries, all_returned, kept_of, sent_again
-from pointsman.streams.decisions.route import Counter, route
+from pointsman.streams.decisions.route import Counter, route, sampled
 from pointsman.streams.decisions.runtime import Runtime
 from pointsman.streams.decisions.tally import Metadata, Tally, decode_metadata, encode_metadata
 from pointsman.streams.decisions.validate import Accepted, Validator, letter
@@ -183,20 +182,29 @@ class DecisionWork:
         prepared: list[tuple[Prepared, asyncio.Task[Asked]]] = []
         # All questions are under way at once, those of the first slice while the others compute: a batch waits for one
         # deadline, however many slices and agents are in it.
-        async with asyncio.TaskGroup() as questions, around.turn:
-            for tp, records in slices(inputs, SLICE_RECORDS):
-                part = self._part(tp, records, draft)
-                for agent, requests in part.checked.accepted.items():
-                    for assigned, some in part.groups(requests):
-                        each = self._prepare(part, around.runtimes[agent], assigned, some, draft)
-                        prepared.append((each, questions.create_task(self._ask(each))))
-                await asyncio.sleep(0)  # the loop's sockets have their turn
+        try:
+            async with around.turn:
+                for tp, records in slices(inputs, SLICE_RECORDS):
+                    self._question(self._part(tp, records, draft), draft, prepared)
+                    await asyncio.sleep(0)  # the loop's sockets have their turn
+            await asyncio.gather(*(asked for _, asked in prepared))
+        finally:
+            for _, asked in prepared:
+                asked.cancel()  # where the batch failed nobody waits for them
         async with around.turn:
             for each, asked in prepared:
                 self._emit(each, asked.result(), draft)
                 await asyncio.sleep(0)
             for part in draft.parts:
                 self._settle(part, draft)
+
+    def _question(
+        self, part: Part, draft: Draft, prepared: list[tuple[Prepared, asyncio.Task[Asked]]]
+    ) -> None:
+        for agent, requests in part.checked.accepted.items():
+            for assigned, some in part.groups(requests):
+                each = self._prepare(part, self._around.runtimes[agent], assigned, some, draft)
+                prepared.append((each, asyncio.create_task(self._ask(each))))
 
     def _part(self, tp: TopicPartition, records: list[Record], draft: Draft) -> Part:
         assert self._answered is not None, "restored before the first batch"
@@ -312,7 +320,7 @@ class DecisionWork:
         share = self._around.settings.shadow_percent
         if share >= 100:
             return list(range(len(candidates)))
-        return [i for i, candidate in enumerate(candidates) if candidate or _sampled(requests[i], share)]
+        return [i for i, candidate in enumerate(candidates) if candidate or sampled(requests[i], share)]
 
     def _ask_later(self, decision: Decision, decided: Decided, draft: Draft) -> None:
         """Note whom to ask once the batch is committed; nobody waits for these answers."""
@@ -324,7 +332,7 @@ class DecisionWork:
                 missed = len(self._wanted(decision.requests, decision.candidates)) - sum(decision.candidates)
                 metrics.SHADOWS_MISSED.labels(runtime.agent.name, decision.asked.failure).inc(missed)
             return
-        places = [i for i in decided.unasked if share >= 100 or _sampled(decision.requests[i], share)]
+        places = [i for i in decided.unasked if share >= 100 or sampled(decision.requests[i], share)]
         if places:
             requests = [decision.requests[i] for i in places]
             draft.unasked.append((runtime, requests, [decision.rows[i] for i in places]))
@@ -380,11 +388,6 @@ class DecisionWork:
         if self._outbox:
             metrics.SHADOWS_MISSED.labels("any", reason).inc(len(self._outbox))
             self._outbox.clear()
-
-
-def _sampled(accepted: Accepted, share: float) -> bool:
-    """An even sample of a share in percent, by the request's place: the same whatever batch it comes in."""
-    return even("shadow", accepted.record.partition, accepted.record.offset, share)
 
 
 def _shadow_failure(error: Exception) -> str:

@@ -82,3 +82,26 @@ async def whole(records: list[Any]) -> list[tuple[str, str, str]]:
         world.flag(30, 1)
         output = await process(world, *records)
     return [(each.decision_id, each.arm, each.source) for each in outcomes(output)]
+
+
+async def test_an_error_in_a_later_slice_keeps_its_name_and_leaves_no_question_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(work, "SLICE_RECORDS", 2)
+    world = World(scorer=Score())
+    world.flag(100, 1)
+    await process(world, valid("first"))
+    check = world.work._around.validator.check
+    calls = iter([None, KeyError("second")])
+
+    def fails(records: Any, *rest: Any) -> Any:
+        if error := next(calls):
+            raise error
+        return check(records, *rest)
+
+    monkeypatch.setattr(world.work._around.validator, "check", fails)
+    before = asyncio.all_tasks()
+    with pytest.raises(KeyError, match="second"):
+        await process(world, *(valid(f"r{n}", n + 1) for n in range(4)))
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
