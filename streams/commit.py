@@ -66,7 +66,7 @@ class Transactional:
             transactional_id=transactional_id,
             transaction_timeout_ms=settings.transaction_deadline_ms * 2,
             request_timeout_ms=settings.transaction_deadline_ms,
-            compression_type=None if settings.compression == "none" else settings.compression,
+            compression_type=_codec(settings),
             max_batch_size=BATCH_BYTES,
             linger_ms=0,
             acks="all",
@@ -120,7 +120,7 @@ class AtLeastOnce:
         self._producer = AIOKafkaProducer(
             bootstrap_servers=servers,
             request_timeout_ms=settings.transaction_deadline_ms,
-            compression_type=None if settings.compression == "none" else settings.compression,
+            compression_type=_codec(settings),
             max_batch_size=BATCH_BYTES,
             linger_ms=0,
             acks="all",
@@ -221,6 +221,11 @@ async def _abandon(producer: AIOKafkaProducer) -> None:
             await asyncio.wait_for(sender.close(), CLOSE_S)
         except (TimeoutError, KafkaError, OSError) as error:
             logger.debug("a sender ended with %r", error)
+
+
+def _codec(settings: Settings) -> str | None:
+    """As the client wants it."""
+    return None if settings.compression == "none" else settings.compression
 
 
 def _seen(future: asyncio.Future[Any]) -> None:
