@@ -13,6 +13,7 @@ from pointsman.schemas import dead_letter
 from pointsman.schemas.errors import InvalidMessage
 from pointsman.schemas.feedback import Feedback
 from pointsman.schemas.outcome import Outcome, ShadowAnswer
+from pointsman.schemas.retry import HEADER_KEPT
 from pointsman.schemas.summary import Summary
 from pointsman.streams.decisions.retry import kept_in
 
@@ -20,6 +21,11 @@ _DECIMAL: Final = re.compile(r"[0-9]{1,19}")
 _INT32, _INT64 = 2**31 - 1, 2**63 - 1
 TOPIC_LETTERS_MAX: Final = 249
 """Kafka's own limit."""
+
+
+def is_topic(name: str) -> bool:
+    """Whether a topic, and a column, can have this name."""
+    return 0 < len(name) <= TOPIC_LETTERS_MAX and "\0" not in name
 
 
 class DeadLetter(Struct, frozen=True, kw_only=True):
@@ -41,11 +47,13 @@ class DeadLetter(Struct, frozen=True, kw_only=True):
         """From a record's headers. Raises `InvalidMessage` if the place is missing or the table cannot hold it."""
         # A header of the sender's, which the letter carries on, may have no value.
         found = {name: (value or b"").decode(errors="replace") for name, value in headers}
-        topic = found.get(dead_letter.HEADER_TOPIC)
-        if not topic or len(topic) > TOPIC_LETTERS_MAX or "\0" in topic:
+        topic = found.get(dead_letter.HEADER_TOPIC, "")
+        if not is_topic(topic):
             raise InvalidMessage("wrong_type", f"header {dead_letter.HEADER_TOPIC}", "a topic's name")
         kept = kept_in(headers)
         taken = kept.taken_from if kept else None
+        if taken and not is_topic(taken.topic):
+            raise InvalidMessage("wrong_type", f"header {HEADER_KEPT}.taken_from", "a topic's name")
         return cls(
             reason=found.get(dead_letter.HEADER_REASON, ""),
             field=found.get(dead_letter.HEADER_FIELD, ""),

@@ -14,12 +14,13 @@ import msgspec
 
 from pointsman.schemas.outcome import Outcome, ShadowAnswer
 from pointsman.schemas.summary import Summary
-from pointsman.streams.store.batch import TOPIC_LETTERS_MAX, SinkBatch, Unfit
+from pointsman.streams.store.batch import SinkBatch, Unfit, is_topic
 
 MILLISECONDS_MAX: Final = 1e15
 """30,000 years, and a minute of them still adds up to a bigint of microseconds."""
 SHARE_MAX: Final = 1e6
 """A confidence is 1 at most; a minute of so wrong ones still adds up to a bigint of millionths."""
+COUNT_MAX: Final = 2**31 - 1
 _features = msgspec.json.Decoder(dict[str, float])
 T = TypeVar("T")
 
@@ -57,7 +58,17 @@ def outcome(given: Outcome) -> str | None:
         return f"timings.total_ms is {given.timings.total_ms:g}"
     if abs(given.confidence) > SHARE_MAX:
         return f"confidence is {given.confidence:g}"
-    return _topic(given.place.topic) or _object(bytes(given.features))
+    return _topic(given.place.topic) or _object(bytes(given.features)) or _history(given)
+
+
+def _history(given: Outcome) -> str | None:
+    history = given.history
+    if not history:
+        return None
+    if not (0 <= history.attempts <= COUNT_MAX and 0 <= history.redriven <= COUNT_MAX):
+        return f"history counts {history.attempts} attempts and {history.redriven} redrives"
+    places = [place for place in (history.taken_from, history.first_place) if place is not None]
+    return next((why for place in places if (why := _topic(place.topic))), None)
 
 
 def shadow(given: ShadowAnswer) -> str | None:
@@ -73,8 +84,7 @@ def summary(given: Summary) -> str | None:
 
 
 def _topic(name: str) -> str | None:
-    fits = 0 < len(name) <= TOPIC_LETTERS_MAX and "\0" not in name
-    return None if fits else "topic is no name of a topic"
+    return None if is_topic(name) else "topic is no name of a topic"
 
 
 def _object(value: bytes) -> str | None:

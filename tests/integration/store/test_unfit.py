@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from pointsman.schemas.codec import Decoder, encode
-from pointsman.schemas.outcome import Outcome, Place, Timings
+from pointsman.schemas.outcome import History, Outcome, Place, Timings
 from pointsman.schemas.summary import Ledger, Summary
 from pointsman.streams.store import AuditStore
 from tests.integration.store.helpers import CLUSTER, LANE, OUTCOMES, batch, count
@@ -24,6 +24,14 @@ ODD: dict[str, dict[str, Any]] = {
     "a long latency": {"timings": Timings(total_ms=1e18, features_ms=0.0)},
     "a confidence of 10^300": {"confidence": 1e300},
     "a topic with a zero character": {"place": Place(topic="a\0b", partition=0, offset=5)},
+    "a history in a topic that is none": {
+        "history": History(attempts=2, taken_from=Place(topic="a\0b", partition=0, offset=5))
+    },
+    "a history that began in no topic": {
+        "history": History(redriven=1, first_place=Place(topic="\0", partition=0, offset=5))
+    },
+    "more attempts than a column holds": {"history": History(attempts=2**40)},
+    "more redrives than a column holds": {"history": History(redriven=-(2**63))},
 }
 
 

@@ -6,9 +6,13 @@ from typing import Any
 
 import psycopg
 import pytest
+from msgspec.structs import replace
 
 from pointsman.schemas import dead_letter
+from pointsman.schemas.codec import encode
 from pointsman.schemas.errors import InvalidMessage
+from pointsman.schemas.outcome import Cause, Place
+from pointsman.schemas.retry import HEADER_KEPT, Kept
 from pointsman.schemas.summary import Ledger, Summary
 from pointsman.streams.store import (
     DeadLetter,
@@ -150,6 +154,21 @@ def test_a_header_of_the_sender_without_a_value_does_not_make_a_dead_letter_unre
     assert (letter.topic, letter.partition, letter.offset, letter.field) == ("decision-requests", 3, 17, "")
     with pytest.raises(InvalidMessage, match="header topic"):
         DeadLetter.from_headers([(dead_letter.HEADER_TOPIC, None)])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("topic", ["", "a\0b", "t" * 250])
+def test_a_letter_taken_from_no_topic_is_none_of_ours(topic: str) -> None:
+    place = Place(topic="decision-requests", partition=0, offset=1)
+    kept = Kept(
+        attempt=4,
+        place=place,
+        requested_ms=1,
+        first_error=Cause(reason="r", field="f", expected="e"),
+        taken_from=replace(place, topic=topic),
+    )
+    headers = [("topic", b"t"), ("partition", b"0"), ("offset", b"1"), (HEADER_KEPT, encode(kept))]
+    with pytest.raises(InvalidMessage, match="taken_from"):
+        DeadLetter.from_headers(headers)
 
 
 class Statements:
