@@ -6,6 +6,7 @@ Requests go out on a fixed schedule, whatever comes back, and a latency counts f
 pause of the server is charged to every request that was due in it. The observer is a `read_committed` consumer. The
 rates are half and 80 % of what the lane managed just before with generator and observer running. The bare loop
 (one transaction for all partitions, hand-built batches, nothing decided) gets the same rates and commit interval.
+Before all that the broker works for a while unmeasured: a young JVM compiles, and takes a core for it.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ SHARES = {"half": 0.5, "80 %": 0.8}
 """Of the capacity."""
 WARM_UP_S = 3.0
 """Of each phase, not counted: the step from no load to this one is not what is asked."""
+WARM_UP_RATE = 3_000.0
+"""Requests a second for the broker's warm-up: a light load."""
 IDLE_S = (0.05, 0.15)
 """Pause before a single request, drawn evenly: it meets every phase of whatever beats inside."""
 
@@ -40,6 +43,7 @@ def main() -> None:
     load = Load(options.commits)
     runs: list[dict[str, Any]] = []
     with broker() as servers:
+        _warm_up(servers, load, options.warm_up)
         for number in range(options.runs):
             for partitions in options.partitions:
                 run = _compare(servers, partitions, load, options)
@@ -54,11 +58,18 @@ def _options() -> argparse.Namespace:
     made.add_argument("--runs", type=int, default=3)
     made.add_argument("--seconds", type=float, default=10.0, help="of each phase that counts")
     made.add_argument("--partitions", type=int, nargs="+", default=[4, 16, 64])
+    made.add_argument("--warm-up", type=float, default=40.0, help="seconds of load for the broker")
     made.add_argument("--singles", type=int, default=500, help="requests on the idle system, each run")
     options = made.parse_args()
     if options.quick:
         options.runs, options.seconds, options.partitions, options.singles = 1, 4.0, [4], 100
+        options.warm_up = 5.0
     return options
+
+
+def _warm_up(servers: str, load: Load, seconds: float) -> None:
+    with deployed(servers, 4) as deployment, deployment.worker(), deployment.observer() as observer:
+        offer(deployment, observer, load, rate=WARM_UP_RATE, count=int(WARM_UP_RATE * seconds))
 
 
 # -- under load --------------------------------------------------------------------------------------

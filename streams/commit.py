@@ -20,6 +20,7 @@ from aiokafka.structs import OffsetAndMetadata
 from pointsman.streams.errors import Fenced
 from pointsman.streams.output import Committed, Message, Output
 from pointsman.streams.settings import Settings
+from pointsman.streams.transactions import Transactions
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,9 @@ class Committer(Protocol):
 
     async def open(self) -> Committed:
         """Fence, then read what was committed. Raises when the servers are not there."""
+
+    async def begin(self) -> None:
+        """A batch is under way whose output will be committed: what can be done ahead may be done now."""
 
     async def commit(self, output: Output) -> None:
         """All of the output or nothing. After any error this committer must not be used again."""
@@ -73,22 +77,33 @@ class Transactional:
             # The broker answers "not yet" while it still ends the transaction before; the default waits 100 ms.
             retry_backoff_ms=RETRY_MS,
         )
+        self._transactions = Transactions.install(self._producer, group)
+        self._written: list[TopicPartition] = []
 
     async def open(self) -> Committed:
         """Start the producer, which aborts what a former owner left open; then read the offsets."""
         await self._producer.start()
         return await committed(self._admin(), self._group, self._partitions)
 
+    async def begin(self) -> None:
+        """Tell the coordinator what the transaction will write, by the last one, while the batch is worked on."""
+        if not self._transactions.begun:
+            await self._producer.begin_transaction()
+        self._transactions.announce(self._written)
+
     async def commit(self, output: Output) -> None:
         """One transaction. Raises `Fenced` if another owner has the partition."""
         producer = self._producer
         try:
-            await producer.begin_transaction()
-            sent = await send(producer, output)
+            if not self._transactions.begun:
+                await producer.begin_transaction()
+            self._written = [TopicPartition(*where) for where in output.messages]
+            self._transactions.announce(self._written)
+            await self._transactions.named()
+            await asyncio.gather(*await send(producer, output))
             if output.positions:
                 offsets = {tp: OffsetAndMetadata(at, output.metadata) for tp, at in output.positions.items()}
                 await producer.send_offsets_to_transaction(offsets, self._group)
-            await asyncio.gather(*sent)
             await producer.commit_transaction()
         except ProducerFenced as error:
             msg = "another worker owns this partition now"
@@ -138,6 +153,9 @@ class AtLeastOnce:
         return as_committed(
             await coordinator.fetch_committed_offsets(list(self._partitions)), self._partitions
         )
+
+    async def begin(self) -> None:
+        """There is nothing to be done ahead."""
 
     async def commit(self, output: Output) -> None:
         """Send, wait for the broker, then commit the offsets."""

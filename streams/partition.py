@@ -212,6 +212,8 @@ class PartitionLoop:
         # A stop leaves fetched records to the successor: they are not committed, so nothing is lost.
         batch = {} if self._stopping else self._take()
         count = sum(map(len, batch.values()))
+        if batch:
+            await committer.begin()
         output = await self._work.process(batch, final=self._stopping)
         if not output:
             return
@@ -220,7 +222,8 @@ class PartitionLoop:
         output.keep()
         self.last_progress = time.monotonic()
         self._metrics.committed(count, self.last_progress - began)
-        await self._pause(self._interval_s() - (self.last_progress - began))
+        # What is published without requests, once a second, lets none that come meanwhile wait for it.
+        await self._pause(self._interval_s() - (self.last_progress - began), for_records=not count)
 
     async def _wait(self) -> None:
         """Until there are records, something is due, or the loop is stopped."""
@@ -239,10 +242,12 @@ class PartitionLoop:
         except TimeoutError:
             pass  # something is due
 
-    async def _pause(self, seconds: float) -> None:
-        """Wait; a stop cuts it short."""
+    async def _pause(self, seconds: float, *, for_records: bool = False) -> None:
+        """Wait; a stop cuts it short, and if asked so do records that can be taken."""
         until = time.monotonic() + seconds
         while not self._stopping and (left := until - time.monotonic()) > 0:
+            if for_records and any(map(self._takeable, self.partitions)):
+                return
             self._wake.clear()
             try:
                 async with asyncio.timeout(left):

@@ -81,7 +81,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Positive, Meta(description="How long a batch waits for the model before the rules answer.")
     ] = 40
     model_breaker_open_s: Annotated[
-        float, Meta(gt=0, le=86_400, description="How long the model is left alone after it failed.")
+        float, Meta(gt=0, le=86_400, description="How long a failing model is left alone at most.")
     ] = 5.0
     shadow_percent: Annotated[
         Percent, Meta(description="Share of the requests served by rules that the model is asked too.")

@@ -258,6 +258,9 @@ class Database(Committer):
         metrics.DATABASE_UP.set(1)
         return Committed({self._tp: at})
 
+    async def begin(self) -> None:
+        """There is nothing to be done ahead."""
+
     async def commit(self, output: Output) -> None:
         """Write the batch, moving the position from its start to its end; `PositionConflict` if it is not there."""
         if output.messages:

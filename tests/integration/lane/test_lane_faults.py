@@ -64,6 +64,9 @@ class Reader:
     async def open(self) -> Committed:
         return Committed({self.tp: self.kept.positions.get(self.tp)})
 
+    async def begin(self) -> None:
+        pass
+
     async def commit(self, output: Output) -> None:
         await self.kept.gate.wait()
         self.kept.positions.update(output.positions)

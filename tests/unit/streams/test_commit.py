@@ -111,8 +111,28 @@ def output(*, positions: bool = True) -> Output:
     return made
 
 
+class Announced:
+    """What the coordinator was told; fails at the step that is named."""
+
+    def __init__(self, producer: Producer) -> None:
+        self._producer = producer
+        self.partitions: list[TopicPartition] = []
+
+    @property
+    def begun(self) -> bool:
+        return "begin" in self._producer.calls and "commit" not in self._producer.calls
+
+    def announce(self, partitions: list[TopicPartition]) -> None:
+        self.partitions = list(partitions)
+        self._producer._call("announce")
+
+    async def named(self) -> None:
+        self._producer._call("named")
+
+
 def transactional(producer: Producer) -> Transactional:
     made = Transactional.__new__(Transactional)
+    made._transactions, made._written = Announced(producer), []  # type: ignore[assignment]
     made._group, made._partitions, made._admin = "g", (ONE,), lambda: Offsets({ONE: (5, "m")})  # type: ignore[assignment,return-value]
     made._producer = producer
     return made
@@ -121,11 +141,57 @@ def transactional(producer: Producer) -> Transactional:
 async def test_a_transaction_holds_all_messages_and_the_offsets_with_their_metadata() -> None:
     producer = Producer()
     await transactional(producer).commit(output())
-    assert producer.calls == ["begin", "send", "send", "offsets", "commit"]
+    assert producer.calls == ["begin", "announce", "named", "send", "send", "offsets", "commit"]
     assert producer.sent == [("out", 0, 2), ("other", 0, 1)]
     offsets, group = producer.offsets
     assert group == "g"
     assert {tp: (each.offset, each.metadata) for tp, each in offsets.items()} == {ONE: (7, "meta")}
+
+
+async def test_a_transaction_begins_with_what_the_one_before_wrote() -> None:
+    producer = Producer()
+    committer = transactional(producer)
+    told: Any = committer._transactions
+    await committer.begin()
+    assert told.partitions == []
+    await committer.begin()
+    await committer.commit(output())
+    assert producer.calls == [
+        "begin",
+        "announce",
+        "announce",
+        "announce",
+        "named",
+        "send",
+        "send",
+        "offsets",
+        "commit",
+    ]
+    producer.calls.clear()
+    await committer.begin()
+    assert producer.calls == ["begin", "announce"]
+    assert told.partitions == [TopicPartition("out", 0), TopicPartition("other", 0)]
+
+
+async def test_messages_the_offsets_and_the_end_follow_one_another() -> None:
+    """The broker refuses one of two that come side by side."""
+    producer = Producer()
+    answers: list[asyncio.Future[None]] = []
+    at_once = producer.send_batch
+
+    async def later(batch: BatchBuilder, topic: str, *, partition: int) -> asyncio.Future[None]:
+        await at_once(batch, topic, partition=partition)
+        answers.append(asyncio.get_running_loop().create_future())
+        return answers[-1]
+
+    producer.send_batch = later  # type: ignore[method-assign]
+    under_way = asyncio.create_task(transactional(producer).commit(output()))
+    for count in (2, 1):
+        await asyncio.sleep(0.01)
+        assert producer.calls[-1] == "send", f"{count} answers are missing"
+        answers.pop().set_result(None)
+    await under_way
+    assert producer.calls[-2:] == ["offsets", "commit"]
 
 
 async def test_without_positions_only_messages_are_committed() -> None:
@@ -135,7 +201,7 @@ async def test_without_positions_only_messages_are_committed() -> None:
     assert producer.calls[-1] == "commit"
 
 
-@pytest.mark.parametrize("where", ["begin", "send", "offsets", "answer", "commit"])
+@pytest.mark.parametrize("where", ["begin", "announce", "named", "send", "offsets", "answer", "commit"])
 @pytest.mark.parametrize(("error", "seen"), [(KafkaError(), KafkaError), (ProducerFenced(), Fenced)])
 async def test_any_error_ends_the_commit_and_fencing_is_told_apart(
     where: str, error: Exception, seen: type[Exception]

@@ -42,11 +42,9 @@ class Consumer:
         self._fetcher = SimpleNamespace(error_future=Future())
         self._coordinator = SimpleNamespace(_coordination_task=Future())
 
-    async def start(self) -> None:
-        pass
+    async def start(self) -> None: ...
 
-    async def stop(self) -> None:
-        pass
+    async def stop(self) -> None: ...
 
     def subscribe(self, *, topics: Any, listener: Any) -> None:
         self.listener = listener
@@ -108,6 +106,8 @@ class Idle:
         if self.fails:
             raise OSError("down")
         return Committed(self.positions)
+
+    async def begin(self) -> None: ...
 
     async def commit(self, output: Output) -> None:
         raise AssertionError

@@ -347,7 +347,7 @@ async def test_an_owner_that_was_fenced_lets_the_group_speak_before_it_fences_ba
     world = World()
     pause = world.loop._pause
 
-    async def noted(seconds: float) -> None:
+    async def noted(seconds: float, **_: bool) -> None:
         if seconds > 0:
             waits.append(seconds)
         await pause(0)
@@ -411,3 +411,24 @@ async def test_a_failure_after_what_was_offered_waits_until_that_is_done() -> No
     await world.until(lambda: len(world.source.begun) >= 2)
     assert world.source.begun[1] == 9, "all that lay before it was committed before the loop began anew"
     await world.stop()
+
+
+async def test_requests_do_not_wait_for_the_interval_after_a_summary() -> None:
+    world = World(model=False)
+    process, alone = world.work.process, []
+
+    async def noted(batch: Any, **options: Any) -> Any:
+        if not batch:
+            alone.append(batch)
+        return await process(batch, **options)
+
+    world.work.process = noted  # type: ignore[method-assign]
+    world.loop._interval_s = lambda: 3_600.0 if alone else 0.0
+    produce(world, 1)
+    await world.caught_up()
+    await world.until(world.broker.summaries, "a summary")  # type: ignore[arg-type]
+    produce(world, 1)
+    await world.caught_up()
+    await world.stop()
+    assert alone
+    assert len(world.broker.outcomes()) == 2

@@ -117,6 +117,9 @@ class FakeCommitter:
         positions = {tp: self._broker.positions.get(tp) for tp in self._inputs}
         return Committed(positions | {TP: self._broker.position}, self._broker.metadata)
 
+    async def begin(self) -> None:
+        pass
+
     async def commit(self, output: Output) -> None:
         broker = self._broker
         if self._epoch != broker.owner:

@@ -10,6 +10,7 @@ from pointsman.schemas.errors import InvalidSetting
 from pointsman.streams.model.breaker import Breaker, BreakerPolicy, State
 
 OPEN_S = 5.0
+FIRST_S = 0.7
 FAILURES = 3
 
 
@@ -20,11 +21,13 @@ class BreakerMachine(RuleBasedStateMachine):
         super().__init__()
         self.now = 100.0
         self.changes: list[tuple[State, State]] = []
-        policy = BreakerPolicy(failures_max=FAILURES, open_s=OPEN_S)
+        policy = BreakerPolicy(failures_max=FAILURES, open_s=OPEN_S, open_first_s=FIRST_S)
         self.breaker = Breaker(policy, lambda: self.now, lambda old, new: self.changes.append((old, new)))
         self.expected = State.CLOSED
         self.failures = 0
         self.opened_at = 0.0
+        self.closed_at: float | None = None
+        self.wait = 0.0
 
     @rule(seconds=st.floats(0, 10))
     def time_goes_by(self, seconds: float) -> None:
@@ -55,7 +58,7 @@ class BreakerMachine(RuleBasedStateMachine):
     def a_probe_ends(self, well: bool) -> None:
         self.breaker.probe_ended(well=well)
         if well:
-            self.expected, self.failures = State.CLOSED, 0
+            self.expected, self.failures, self.closed_at = State.CLOSED, 0, self.now
         else:
             self._opens()
 
@@ -72,6 +75,10 @@ class BreakerMachine(RuleBasedStateMachine):
             self.breaker.probe_ended(well=True)
 
     def _opens(self) -> None:
+        well_for_long = self.expected is State.CLOSED and (
+            self.closed_at is None or self.now - self.closed_at >= OPEN_S
+        )
+        self.wait = FIRST_S if well_for_long else min(2 * self.wait, OPEN_S)
         self.expected = State.OPEN
         self.opened_at = self.now
 
@@ -83,7 +90,7 @@ class BreakerMachine(RuleBasedStateMachine):
     @invariant()
     def an_open_one_is_probed_after_its_time_and_not_before(self) -> None:
         if self.expected is State.OPEN:
-            due = self.opened_at + OPEN_S - self.now
+            due = self.opened_at + self.wait - self.now
             assert self.breaker.probe_due_s() == pytest.approx(max(0.0, due))
 
     @invariant()
@@ -112,7 +119,36 @@ def test_one_timeout_opens_it_and_three_errors_do() -> None:
     assert not breaker.allows
 
 
-@pytest.mark.parametrize("wrong", [{"failures_max": 0}, {"open_s": 0}, {"open_s": float("nan")}])
+def test_a_hiccup_costs_a_moment_and_a_model_that_stays_ill_is_left_alone_for_longer_and_longer() -> None:
+    now = [0.0]
+    breaker = Breaker(BreakerPolicy(), lambda: now[0])
+    breaker.failed(timeout=True)
+    waits = [breaker.probe_due_s()]
+    for _ in range(8):
+        now[0] += waits[-1]
+        breaker.probe_began()
+        breaker.probe_ended(well=False)
+        waits.append(round(breaker.probe_due_s(), 3))
+    assert waits == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0]
+
+
+@pytest.mark.parametrize(("well_for_s", "wait_s"), [(1.0, 0.2), (6.0, 0.1)])
+def test_a_model_that_fails_soon_after_it_was_let_back_in_waits_longer(
+    well_for_s: float, wait_s: float
+) -> None:
+    now = [0.0]
+    breaker = Breaker(BreakerPolicy(), lambda: now[0])
+    breaker.failed(timeout=True)
+    breaker.probe_began()
+    breaker.probe_ended(well=True)
+    now[0] += well_for_s
+    breaker.failed(timeout=True)
+    assert breaker.probe_due_s() == pytest.approx(wait_s)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"failures_max": 0}, {"open_first_s": 0}, {"open_s": 0}, {"open_s": float("nan")}]
+)
 def test_impossible_policies_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(InvalidSetting):
         BreakerPolicy(**wrong)  # type: ignore[arg-type]

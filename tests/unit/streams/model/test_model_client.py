@@ -146,7 +146,7 @@ async def test_a_silent_server_costs_one_deadline_then_nothing() -> None:
         while True:
             requests.append(await peer.request())
 
-    async with connected(count, breaker=BreakerPolicy(open_s=NEVER_S)) as client:
+    async with connected(count, breaker=BreakerPolicy(open_s=NEVER_S, open_first_s=NEVER_S)) as client:
         assert await reason_of(client) == "model_timeout"
         assert client.breaker("plain") is State.OPEN
         for _ in range(20):
@@ -201,7 +201,9 @@ async def test_what_is_no_answer_is_bad_output_and_ends_the_connection(data: byt
     ],
 )
 async def test_scores_that_are_no_probabilities_one_a_row_are_bad_output(scores: tuple[float, ...]) -> None:
-    async with connected(answers(*scores), breaker=BreakerPolicy(open_s=NEVER_S)) as client:
+    async with connected(
+        answers(*scores), breaker=BreakerPolicy(open_s=NEVER_S, open_first_s=NEVER_S)
+    ) as client:
         for _ in range(3):
             assert client.breaker("plain") is State.CLOSED
             assert await reason_of(client, ROW, ROW) == "model_bad_output"
@@ -319,7 +321,7 @@ async def test_silence_ends_the_connection_and_a_new_server_is_probed_at_once() 
         await (mute if connections == 1 else good)(peer)
 
     async with connected(
-        first_mute_then_good, breaker=BreakerPolicy(open_s=NEVER_S), silences_max=2
+        first_mute_then_good, breaker=BreakerPolicy(open_s=NEVER_S, open_first_s=NEVER_S), silences_max=2
     ) as client:
         both = await asyncio.gather(*(client.score("plain", [ROW]) for _ in range(2)), return_exceptions=True)
         assert {getattr(failure, "reason", None) for failure in both} == {"model_timeout"}
@@ -346,7 +348,7 @@ async def test_shadows_are_refused_when_enough_are_in_flight_and_never_open_the_
 
 
 async def test_an_open_breaker_holds_for_shadows_too() -> None:
-    async with connected(mute, breaker=BreakerPolicy(open_s=NEVER_S)) as client:
+    async with connected(mute, breaker=BreakerPolicy(open_s=NEVER_S, open_first_s=NEVER_S)) as client:
         assert await reason_of(client) == "model_timeout"
         with pytest.raises(ModelFailure, match="breaker_open"):
             await client.score_shadow("plain", [ROW])
@@ -362,7 +364,7 @@ async def test_breakers_of_agents_are_their_own() -> None:
             if request.agent == "good":
                 peer.send(encode_scores(request.id, first_column(request)))
 
-    async with connected(choosy, breaker=BreakerPolicy(open_s=NEVER_S)) as client:
+    async with connected(choosy, breaker=BreakerPolicy(open_s=NEVER_S, open_first_s=NEVER_S)) as client:
         assert await reason_of(client, agent="mute") == "model_timeout"
         assert await reason_of(client, agent="mute") == "breaker_open"
         assert (await client.score("good", [ROW])).values == [0.25]
