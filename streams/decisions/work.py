@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -19,7 +19,7 @@ from pointsman.schemas.outcome import Arm
 from pointsman.schemas.retry import HEADER_KEPT, Assigned
 from pointsman.schemas.summary import ArmSummary, Ledger
 from pointsman.streams import metrics
-from pointsman.streams.decisions.ask import Asked, Scorer, ask
+from pointsman.streams.decisions.ask import Asked, Questions, Scorer
 from pointsman.streams.decisions.draft import Draft, Part, Prepared, slices
 from pointsman.streams.decisions.duplicates import Answered
 from pointsman.streams.decisions.emit import Decided, Decision, emit, shadows, utc_now
@@ -41,6 +41,8 @@ logger = logging.getLogger(__name__)
 SLICE_RECORDS: Final = 500
 """Computed at a stretch, some 10 ms: one partition computes at a time, and in between the event loop serves its
 sockets. Else a question would wait half sent, and the model's answer unread, for longer than its deadline."""
+QUESTION_ROWS: Final = 100
+"""An agent with so many rows is asked before the next slice is computed, one with fewer once for the whole batch."""
 SHADOW_ROWS_MAX: Final = 20_000
 """Shadow answers that may wait to be published; more are given up, so that memory stays bounded."""
 
@@ -179,32 +181,32 @@ class DecisionWork:
 
     async def _decide(self, inputs: list[tuple[TopicPartition, list[Record]]], draft: Draft) -> None:
         around = self._around
-        prepared: list[tuple[Prepared, asyncio.Task[Asked]]] = []
+        questions = Questions(around.scorer)
+        prepared: list[tuple[Prepared, Asked]] = []
         # All questions are under way at once, those of the first slice while the others compute: a batch waits for one
         # deadline, however many slices and agents are in it.
         try:
             async with around.turn:
                 for tp, records in slices(inputs, SLICE_RECORDS):
-                    self._question(self._part(tp, records, draft), draft, prepared)
+                    for each in self._prepare_part(self._part(tp, records, draft), draft):
+                        wanted = self._wanted(each.computed.requests, each.candidates)
+                        prepared.append((each, questions.put(each.runtime, each.computed.rows, wanted)))
+                    questions.send(QUESTION_ROWS)
                     await asyncio.sleep(0)  # the loop's sockets have their turn
-            await asyncio.gather(*(asked for _, asked in prepared))
+            await questions.answered()
         finally:
-            for _, asked in prepared:
-                asked.cancel()  # where the batch failed nobody waits for them
+            questions.cancel()  # where the batch failed nobody waits for them
         async with around.turn:
             for each, asked in prepared:
-                self._emit(each, asked.result(), draft)
+                self._emit(each, asked, draft)
                 await asyncio.sleep(0)
             for part in draft.parts:
                 self._settle(part, draft)
 
-    def _question(
-        self, part: Part, draft: Draft, prepared: list[tuple[Prepared, asyncio.Task[Asked]]]
-    ) -> None:
+    def _prepare_part(self, part: Part, draft: Draft) -> Iterator[Prepared]:
         for agent, requests in part.checked.accepted.items():
             for assigned, some in part.groups(requests):
-                each = self._prepare(part, self._around.runtimes[agent], assigned, some, draft)
-                prepared.append((each, asyncio.create_task(self._ask(each))))
+                yield self._prepare(part, self._around.runtimes[agent], assigned, some, draft)
 
     def _part(self, tp: TopicPartition, records: list[Record], draft: Draft) -> Part:
         assert self._answered is not None, "restored before the first batch"
@@ -266,10 +268,6 @@ class DecisionWork:
             else:
                 kept.append(candidate)
         return kept
-
-    async def _ask(self, prepared: Prepared) -> Asked:
-        wanted = self._wanted(prepared.computed.requests, prepared.candidates)
-        return await ask(self._around.scorer, prepared.runtime, prepared.computed.rows, wanted)
 
     def _emit(self, prepared: Prepared, asked: Asked, draft: Draft) -> None:
         part = prepared.part

@@ -36,6 +36,7 @@ async def test_questions_go_out_and_sockets_are_served_while_the_rest_computes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(work, "SLICE_RECORDS", 3)
+    monkeypatch.setattr(work, "QUESTION_ROWS", 3)
     order = Order()
     world = World(scorer=Score(order.served))
     world.flag(100, 1)
@@ -58,6 +59,37 @@ async def test_questions_go_out_and_sockets_are_served_while_the_rest_computes(
     assert "sockets" in order.seen[order.seen.index("checks 3") : last_check]
     assert [each.decision_id for each in outcomes(output)] == [f"r{n}" for n in range(7)]
     assert {each.source for each in outcomes(output)} == {"ml"}
+
+
+@pytest.mark.parametrize(
+    ("least", "asked"),
+    [(100, {"small": [20], "other": [10]}), (8, {"small": [8, 8, 4], "other": [8, 2]})],
+)
+async def test_an_agent_with_few_requests_in_a_slice_is_one_question_and_each_gets_its_own_answer(
+    least: int, asked: dict[str, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "SLICE_RECORDS", 6)
+    monkeypatch.setattr(work, "QUESTION_ROWS", least)
+    seen: dict[str, list[int]] = {}
+
+    class Noted(Score):
+        async def score(self, agent: str, rows: Sequence[Row], deadline_ms: float | None = None) -> Any:
+            seen.setdefault(agent, []).append(len(rows))
+            return await super().score(agent, rows, deadline_ms)
+
+    world = World(scorer=Noted(lambda rows: [row[0] for row in rows]))
+    for name in ("small", "other"):
+        world.flag(100, 1, name)
+    agents = ["small", "small", "other"] * 10
+    records = [
+        valid(f"r{n}", n, agent=name, input={"p": n / 30, "q": 1.0}) for n, name in enumerate(agents)
+    ]
+    found = {each.decision_id: each for each in outcomes(await process(world, *records))}
+    assert seen == asked
+    for n in range(30):
+        answer = found[f"r{n}"].answers.ml
+        assert answer is not None
+        assert answer.score == pytest.approx(n / 30, abs=1e-5), f"r{n} got the answer of another one"
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 100])
