@@ -220,7 +220,19 @@ def batches(producer: AIOKafkaProducer, messages: list[Message]) -> Iterable[Any
 
 
 async def close(producer: AIOKafkaProducer) -> None:
-    """Stop a producer, in whatever state it is; its connections go in any case."""
+    """Stop a producer, in whatever state it is; its connections go in any case.
+
+    Also if whoever waits is cancelled meanwhile, as by a rebalance: its tasks would be left behind.
+    """
+    closing = asyncio.create_task(_close(producer))
+    try:
+        await asyncio.shield(closing)
+    except asyncio.CancelledError:
+        await asyncio.wait({closing})
+        raise
+
+
+async def _close(producer: AIOKafkaProducer) -> None:
     try:
         await asyncio.wait_for(producer.stop(), CLOSE_S)
     except (TimeoutError, KafkaError, OSError) as error:

@@ -124,6 +124,11 @@ EXPLAINED: Final = (
         r"asyncio: (Future|Task) exception was never retrieved\s.*(Producer(Fenced|Closed)|KeyError\(<aiokafka|during batch delivery)",
         MOVES,
     ),
+    # what the broker answered to the end of a transaction whose owner stood still; the partition begins anew
+    (
+        r"aiokafka\.producer\.sender: (Could not end transaction|Unexpected error in sender routine).*UnknownError",
+        MOVES,
+    ),
     # of a process that stood still
     (r"faust\..*Thread keepalive is not responding", MOVES),
     # the library's own words for a broker that is away or does not answer

@@ -296,6 +296,24 @@ async def test_closing_a_producer_that_hangs_ends(monkeypatch: pytest.MonkeyPatc
     assert producer.calls == ["cut", "end"]
 
 
+async def test_a_cancelled_close_closes_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commit, "CLOSE_S", 0.01)
+    producer: Any = Producer()
+    stopping = asyncio.Event()
+
+    async def hangs() -> None:
+        stopping.set()
+        await asyncio.Event().wait()
+
+    producer.stop = hangs
+    closing = asyncio.create_task(commit.close(producer))
+    await stopping.wait()
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert producer.calls == ["cut", "end"]
+
+
 @pytest.mark.parametrize("compression", CODECS)
 async def test_batches_are_compressed_as_set(compression: str) -> None:
     committer = Transactional(

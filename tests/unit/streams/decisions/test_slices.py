@@ -81,9 +81,7 @@ async def test_an_agent_with_few_requests_in_a_slice_is_one_question_and_each_ge
     for name in ("small", "other"):
         world.flag(100, 1, name)
     agents = ["small", "small", "other"] * 10
-    records = [
-        valid(f"r{n}", n, agent=name, input={"p": n / 30, "q": 1.0}) for n, name in enumerate(agents)
-    ]
+    records = [valid(f"r{n}", n, agent=name, input={"p": n / 30, "q": 1.0}) for n, name in enumerate(agents)]
     found = {each.decision_id: each for each in outcomes(await process(world, *records))}
     assert seen == asked
     for n in range(30):
