@@ -26,7 +26,11 @@ def given(options: argparse.Namespace) -> dict[str, Any]:
     """The options, as they stand in a result."""
     plain = (bool, int, float, str, type(None))
     return {
-        name: value if isinstance(value, (*plain, list)) else str(value)
+        name: value
+        if isinstance(value, (*plain, list))
+        else value.name
+        if isinstance(value, Path)
+        else str(value)
         for name, value in vars(options).items()
         if name != "out"
     }

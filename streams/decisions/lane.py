@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ from pointsman.streams.decisions.duplicates import Answered
 from pointsman.streams.decisions.latency import observe
 from pointsman.streams.decisions.remember import remember
 from pointsman.streams.decisions.runtime import runtimes
+from pointsman.streams.decisions.turn import Turn
 from pointsman.streams.decisions.validate import Validator
 from pointsman.streams.decisions.work import DecisionWork, Surroundings
 from pointsman.streams.flags import FlagFollower
@@ -56,7 +56,7 @@ def decision_lane(
         partitions=partitions,
         restore=restore,
         answered_max=ids_max,
-        turn=asyncio.Lock(),
+        turn=Turn(),
         observe=observe,
     )
 

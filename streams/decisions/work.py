@@ -29,6 +29,7 @@ from pointsman.streams.decisions.retry import Retries, all_returned, kept_of, se
 from pointsman.streams.decisions.route import Counter, route, sampled
 from pointsman.streams.decisions.runtime import Runtime
 from pointsman.streams.decisions.tally import Metadata, Tally, decode_metadata, encode_metadata
+from pointsman.streams.decisions.turn import Turn
 from pointsman.streams.decisions.validate import Accepted, Validator, letter
 from pointsman.streams.flags import Flags
 from pointsman.streams.model.client import ModelFailure
@@ -63,7 +64,7 @@ class Surroundings:
     """Fills the memory of answered ids from the outcomes of a partition."""
     answered_max: Callable[[], int]
     """Ids that one partition may remember."""
-    turn: asyncio.Lock
+    turn: Turn
     """Held by the partition that computes."""
     observe: Callable[[ArmSummary], None]
     """Takes the committed sums to the metrics."""
@@ -186,7 +187,7 @@ class DecisionWork:
         # All questions are under way at once, those of the first slice while the others compute: a batch waits for one
         # deadline, however many slices and agents are in it.
         try:
-            async with around.turn:
+            async with around.turn.begin():
                 for tp, records in slices(inputs, SLICE_RECORDS):
                     for each in self._prepare_part(self._part(tp, records, draft), draft):
                         wanted = self._wanted(each.computed.requests, each.candidates)
@@ -196,7 +197,7 @@ class DecisionWork:
             await questions.answered()
         finally:
             questions.cancel()  # where the batch failed nobody waits for them
-        async with around.turn:
+        async with around.turn.finish():
             for each, asked in prepared:
                 self._emit(each, asked, draft)
                 await asyncio.sleep(0)

@@ -17,6 +17,7 @@ from pointsman.schemas.control import Flag
 from pointsman.schemas.outcome import Outcome, ShadowAnswer
 from pointsman.schemas.summary import ArmSummary, Ledger, Summary
 from pointsman.streams.decisions.duplicates import Answered, key, short
+from pointsman.streams.decisions.turn import Turn
 from pointsman.streams.decisions.validate import Validator
 from pointsman.streams.decisions.work import DecisionWork, Surroundings
 from pointsman.streams.errors import Fenced
@@ -255,7 +256,7 @@ class World:
             partitions={NAMES.dead_letters: 1, NAMES.summaries: 1},
             restore=self.restore,
             answered_max=lambda: self.settings.duplicate_ids_max,
-            turn=asyncio.Lock(),
+            turn=Turn(),
             observe=lambda arm: self.observed.append(arm.decisions),
         )
 
