@@ -56,6 +56,14 @@ OVER_KAFKA_STREAMS: Final = Line(
     0.4,
     0.8,
 )
+LOST_OR_DOUBLED: Final = Line(
+    "chaos",
+    "outcomes and counts lost or doubled by random kills of any process under load",
+    "",
+    "lower",
+    0.0,
+    0.0,
+)
 RATIOS: Final = {
     OVER_BARE: ("lane", "bare"),
     OVER_FAUST: ("lane", "faust"),
@@ -115,13 +123,6 @@ TABLE: Final = (
         0.95,
     ),
     Line("memory", "memory of a worker over 1,000,000 decisions", "MB", "lower", 300.0, 200.0),
-    Line(
-        "chaos",
-        "outcomes and counts lost or doubled by random kills of any process under load",
-        "",
-        "lower",
-        0.0,
-        0.0,
-    ),
+    LOST_OR_DOUBLED,
 )
 """In the order in which they are shown."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import figures
+from benchmarks import figures, safety
 from benchmarks.picture import picture
 from benchmarks.result import RESULTS
 
@@ -27,7 +27,7 @@ Results = Mapping[str, dict[str, Any]]
 
 def main() -> None:
     """Read the results, write page and picture."""
-    results = read(RESULTS)
+    results = everything()
     page = PAGE.read_text(encoding="utf-8")
     page = between(page, "figures", promised(results))
     page = between(page, "throughput", throughput(results))
@@ -36,6 +36,12 @@ def main() -> None:
     if "throughput" in results:
         PICTURE.write_text(picture(results["throughput"]["details"]["runs"]), encoding="utf-8")
         print(f"written: {PICTURE}")
+
+
+def everything() -> dict[str, dict[str, Any]]:
+    """The results files, and what the record of `make chaos` says."""
+    safe = safety.result()
+    return read(RESULTS) | ({"chaos": safe} if safe else {})
 
 
 def read(folder: Path) -> dict[str, dict[str, Any]]:
@@ -84,6 +90,9 @@ def promised(results: Results) -> str:
 def _places(results: Results) -> list[str]:
     lines = []
     for name, content in results.items():
+        if name == "chaos":
+            lines.append(safety.says(content["details"]))
+            continue
         at = content["machine"]
         lines.append(f"- {name}: {at['at']}, {at['cpus']} processors, Python {at['python']}, {at['system']}")
         for reason in content["details"].get("noise", []):

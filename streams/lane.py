@@ -204,8 +204,8 @@ class Lane(Service):
 
     def _check_consumer(self) -> None:
         """A consumer whose background tasks have ended reads nothing, says nothing, and its lag stands still."""
-        for task in (self.consumer._fetcher.error_future, self.consumer._coordinator._coordination_task):  # noqa: SLF001
-            if task.done() and not self.should_stop:
+        for task in reading.ended(self.consumer):
+            if not self.should_stop:
                 msg = f"the consumer of lane {self.name} has died"
                 raise RuntimeError(msg) from (None if task.cancelled() else task.exception())
 

@@ -6,6 +6,7 @@ aiokafka inflates a batch whole, however large, and raises where it cannot, at e
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from typing import Any, Final
@@ -20,7 +21,7 @@ from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
 from aiokafka.record._crecords import default_records, legacy_records
 
 from pointsman.schemas.errors import InvalidMessage
-from pointsman.streams import metrics
+from pointsman.streams import connections, metrics
 from pointsman.streams.bounded import Decoders, Refused, Run, current
 from pointsman.streams.output import Record
 from pointsman.streams.settings import BATCH_INFLATED_BYTES_MAX
@@ -42,6 +43,7 @@ CODECS: Final = ("gzip", "snappy", "lz4", "zstd")
 
 def install(bytes_max: int = 0) -> None:
     """Bound every consumer of this process; ``bytes_max`` of a batch, 0: as it was set before, or the default."""
+    connections.install()
     known = getattr(aiokafka.codec.gzip_decode, "__self__", None)
     if known is not None and bytes_max in (0, known.bytes_max):
         return
@@ -58,6 +60,13 @@ def consumer(*topics: str, **options: Any) -> AIOKafkaConsumer:
     """A consumer whose reading is bounded; arguments are `AIOKafkaConsumer`'s."""
     install()
     return AIOKafkaConsumer(*topics, **options)
+
+
+def ended(consumer: AIOKafkaConsumer) -> list[asyncio.Future[Any]]:
+    """Those of its background tasks that have ended: it reads nothing then, or never learns of another leader."""
+    reader, member, client = consumer._fetcher, consumer._coordinator, consumer._client  # noqa: SLF001
+    tasks = (reader.error_future, member._coordination_task, client._sync_task)  # noqa: SLF001
+    return [task for task in tasks if task.done()]
 
 
 class BadChecksum(CorruptRecordException):  # type: ignore[misc]

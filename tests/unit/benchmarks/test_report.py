@@ -91,7 +91,7 @@ def test_only_what_stands_between_the_markers_is_replaced() -> None:
 def test_the_page_shows_the_results_that_are_committed() -> None:
     """A result without its report, or a figure written by hand, fails here."""
     page = report.PAGE.read_text(encoding="utf-8")
-    results = report.read(report.RESULTS)
+    results = report.everything()
     assert report.between(page, "figures", report.promised(results)) == page
     assert report.between(page, "throughput", report.throughput(results)) == page
 

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
+from operator import attrgetter
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import AsyncMock, Mock
@@ -41,6 +42,7 @@ class Consumer:
         self.listener: Any = None
         self._fetcher = SimpleNamespace(error_future=Future())
         self._coordinator = SimpleNamespace(_coordination_task=Future())
+        self._client = SimpleNamespace(_sync_task=Future())
 
     async def start(self) -> None: ...
 
@@ -308,15 +310,13 @@ async def test_without_a_recent_answer_of_the_broker_a_log_read_to_its_end_is_no
     await world.lane.release()
 
 
-@pytest.mark.parametrize("task", ["fetcher", "coordinator"])
+@pytest.mark.parametrize(
+    "task", ["_fetcher.error_future", "_coordinator._coordination_task", "_client._sync_task"]
+)
 async def test_a_lane_whose_consumer_has_died_crashes_with_its_reason(task: str) -> None:
     world = World()
     error = ValueError("a response that cannot be read")
-    future: Any = {
-        "fetcher": world.consumer._fetcher.error_future,
-        "coordinator": world.consumer._coordinator._coordination_task,
-    }[task]
-    future.set_exception(error)
+    attrgetter(task)(world.consumer).set_exception(error)
     async with world.running(ONE):
         await until(lambda: world.lane.crashed)
     assert world.lane.crash_reason is not None

@@ -1,0 +1,53 @@
+"""The promise's last line, from the record of `make chaos`: what the account of every record found, run by run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.figures import LOST_OR_DOUBLED
+
+RECORDS: Final = Path(__file__).resolve().parent.parent / "docs" / "chaos.jsonl"
+FAULTS: Final = 200
+"""The newest runs count, until they have so many faults together."""
+LOGS: Final = "in a log, "
+"""A finding that begins so is an unexplained error in a log; all others are of the account."""
+
+
+def newest(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The runs that count, the newest first."""
+    found: list[dict[str, Any]] = []
+    for run in sorted(runs, key=lambda each: str(each["began"]), reverse=True):
+        if sum(each["counts"].get("faults", 0) for each in found) < FAULTS:
+            found.append(run)
+    return found
+
+
+def result(records: Path = RECORDS) -> dict[str, Any] | None:
+    """As a results file has it; None while there is no record, or too few faults are in it."""
+    if not records.is_file():
+        return None
+    runs = newest([json.loads(line) for line in records.read_text(encoding="utf-8").splitlines()])
+    faults = sum(each["counts"].get("faults", 0) for each in runs)
+    if faults < FAULTS:
+        return None
+    account = [sum(not finding.startswith(LOGS) for finding in run["findings"]) for run in runs]
+    details = {
+        "faults": faults,
+        "runs": len(runs),
+        "outcomes": sum(run["counts"].get("outcomes", 0) for run in runs),
+        "seeds": sorted(run["plan"]["seed"] for run in runs),
+    }
+    return {"rows": [asdict(LOST_OR_DOUBLED.row(account))], "details": details}
+
+
+def says(details: dict[str, Any]) -> str:
+    """Where the figure is from."""
+    seeds = ", ".join(map(str, details["seeds"]))
+    return (
+        f"- chaos: the newest {details['runs']} runs, {details['faults']} faults, {details['outcomes']:,} outcomes, "
+        f"seeds {seeds}; every record accounted for ([the record](chaos.md))"
+    )
