@@ -39,6 +39,7 @@ def result(records: Path = RECORDS) -> dict[str, Any] | None:
         "faults": faults,
         "runs": len(runs),
         "outcomes": sum(run["counts"].get("outcomes", 0) for run in runs),
+        "findings": sum(account),
         "seeds": sorted(run["plan"]["seed"] for run in runs),
     }
     return {"rows": [asdict(LOST_OR_DOUBLED.row(account))], "details": details}
@@ -47,7 +48,9 @@ def result(records: Path = RECORDS) -> dict[str, Any] | None:
 def says(details: dict[str, Any]) -> str:
     """Where the figure is from."""
     seeds = ", ".join(map(str, details["seeds"]))
+    lost = details["findings"]
+    account = f"{lost} findings in the account" if lost else "every record accounted for"
     return (
         f"- chaos: the newest {details['runs']} runs, {details['faults']} faults, {details['outcomes']:,} outcomes, "
-        f"seeds {seeds}; every record accounted for ([the record](chaos.md))"
+        f"seeds {seeds}; {account} ([the record](chaos.md))"
     )

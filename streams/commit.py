@@ -20,7 +20,7 @@ from aiokafka.structs import OffsetAndMetadata
 from pointsman.streams.errors import Fenced
 from pointsman.streams.output import Committed, Message, Output
 from pointsman.streams.settings import Settings
-from pointsman.streams.transactions import Transactions
+from pointsman.streams.transactions import Transactions, unasked
 
 logger = logging.getLogger(__name__)
 
@@ -202,7 +202,7 @@ async def send(producer: AIOKafkaProducer, output: Output) -> list[asyncio.Futur
         for batch in batches(producer, messages):
             future = await producer.send_batch(batch, topic, partition=partition)
             # Where another step of the transaction fails first nobody asks for this one's error.
-            future.add_done_callback(_seen)
+            unasked(future)
             futures.append(future)
     return futures
 
@@ -256,8 +256,3 @@ async def _abandon(producer: AIOKafkaProducer) -> None:
 def _codec(settings: Settings) -> str | None:
     """As the client wants it."""
     return None if settings.compression == "none" else settings.compression
-
-
-def _seen(future: asyncio.Future[Any]) -> None:
-    if not future.cancelled():
-        future.exception()

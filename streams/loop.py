@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from pointsman.streams import connections
+
 T = TypeVar("T")
 
 
@@ -20,4 +22,5 @@ def _factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
         import uvloop  # noqa: PLC0415 - not made for Windows, where asyncio's own loop serves
     except ImportError:
         return None
+    connections.install()
     return uvloop.new_event_loop

@@ -212,7 +212,7 @@ class PartitionLoop:
         # A stop leaves fetched records to the successor: they are not committed, so nothing is lost.
         batch = {} if self._stopping else self._take()
         count = sum(map(len, batch.values()))
-        if batch:
+        if batch:  # its output has its positions at least, so what is begun here is ended below
             await committer.begin()
         output = await self._work.process(batch, final=self._stopping)
         if not output:

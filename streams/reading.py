@@ -21,7 +21,7 @@ from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
 from aiokafka.record._crecords import default_records, legacy_records
 
 from pointsman.schemas.errors import InvalidMessage
-from pointsman.streams import connections, metrics
+from pointsman.streams import metrics
 from pointsman.streams.bounded import Decoders, Refused, Run, current
 from pointsman.streams.output import Record
 from pointsman.streams.settings import BATCH_INFLATED_BYTES_MAX
@@ -43,7 +43,6 @@ CODECS: Final = ("gzip", "snappy", "lz4", "zstd")
 
 def install(bytes_max: int = 0) -> None:
     """Bound every consumer of this process; ``bytes_max`` of a batch, 0: as it was set before, or the default."""
-    connections.install()
     known = getattr(aiokafka.codec.gzip_decode, "__self__", None)
     if known is not None and bytes_max in (0, known.bytes_max):
         return

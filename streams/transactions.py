@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 import aiokafka.producer.sender
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -22,7 +22,6 @@ from aiokafka.producer.transaction_manager import TransactionManager
 AGAIN_S: Final = 0.004
 """While the broker still ends the transaction before, a new one is refused: that takes it a few milliseconds, and the
 client would wait for 20."""
-aiokafka.producer.sender.BACKOFF_OVERRIDE = AGAIN_S
 
 
 class Transactions(TransactionManager):  # type: ignore[misc]
@@ -38,6 +37,7 @@ class Transactions(TransactionManager):  # type: ignore[misc]
     @classmethod
     def install(cls, producer: AIOKafkaProducer, group: str) -> Transactions:
         """Into a producer that is not started yet; it would make one of its own kind."""
+        aiokafka.producer.sender.BACKOFF_OVERRIDE = AGAIN_S  # of the module: there is no option for it
         own = producer._txn_manager  # noqa: SLF001 - the client has no public way
         made = cls(own.transactional_id, own.transaction_timeout_ms, group)
         for part in (producer, producer._message_accumulator, producer._sender):  # noqa: SLF001
@@ -51,9 +51,7 @@ class Transactions(TransactionManager):  # type: ignore[misc]
         """
         if not self.begun:
             self.begun = True
-            self.wait_for_transaction_end().add_done_callback(
-                _seen
-            )  # if the work fails nobody asks for its end
+            unasked(self.wait_for_transaction_end())  # if the work fails nobody asks for its end
         self._raise_failure()
         for tp in partitions:
             self.maybe_add_partition_to_txn(tp)
@@ -103,6 +101,6 @@ class Transactions(TransactionManager):  # type: ignore[misc]
             self._named.set_result(None)
 
 
-def _seen(future: asyncio.Future[None]) -> None:
-    if not future.cancelled():
-        future.exception()
+def unasked(future: asyncio.Future[Any]) -> None:
+    """Nobody may ever ask for its error; that is no reason for asyncio to complain."""
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())

@@ -23,17 +23,9 @@ def parser(text: str | None) -> argparse.ArgumentParser:
 
 
 def given(options: argparse.Namespace) -> dict[str, Any]:
-    """The options, as they stand in a result."""
-    plain = (bool, int, float, str, type(None))
-    return {
-        name: value
-        if isinstance(value, (*plain, list))
-        else value.name
-        if isinstance(value, Path)
-        else str(value)
-        for name, value in vars(options).items()
-        if name != "out"
-    }
+    """The options, as they stand in a result: of a file its name, since its folder says nothing elsewhere."""
+    found = {name: value for name, value in vars(options).items() if name != "out"}
+    return {name: value.name if isinstance(value, Path) else value for name, value in found.items()}
 
 
 def finish(name: str, rows: Sequence[Row], details: dict[str, Any], options: argparse.Namespace) -> None:

@@ -21,19 +21,17 @@ class Turn:
         self._finishing: Queue = deque()
         self._beginning: Queue = deque()
 
-    @contextlib.asynccontextmanager
-    async def begin(self) -> AsyncIterator[None]:
+    def begin(self) -> contextlib.AbstractAsyncContextManager[None]:
         """Compute a new batch: when nobody wants to finish one."""
-        await self._acquire(self._beginning)
-        try:
-            yield
-        finally:
-            self._release()
+        return self._hold(self._beginning)
+
+    def finish(self) -> contextlib.AbstractAsyncContextManager[None]:
+        """Write the outcomes of a batch: next."""
+        return self._hold(self._finishing)
 
     @contextlib.asynccontextmanager
-    async def finish(self) -> AsyncIterator[None]:
-        """Write the outcomes of a batch: next."""
-        await self._acquire(self._finishing)
+    async def _hold(self, queue: Queue) -> AsyncIterator[None]:
+        await self._acquire(queue)
         try:
             yield
         finally:

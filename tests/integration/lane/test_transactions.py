@@ -100,38 +100,41 @@ async def test_what_is_known_ahead_is_said_ahead_and_the_rest_in_order(
     assert found == ["v1", "v2"]
 
 
-async def test_a_begun_batch_of_a_former_owner_is_fenced(
+@pytest.fixture
+async def two(
     kafka: Kafka, topic_prefix: str, topics: list[str], admin: AIOKafkaAdminClient
-) -> None:
+) -> AsyncIterator[tuple[Transactional, Transactional]]:
+    """Two owners of one partition: the first has committed once, the second is not open yet."""
     first, second = (committer(kafka, topic_prefix, admin) for _ in range(2))
     await first.open()
     try:
         await first.commit(output(topics, 1))
-        await first.begin()
-        await first._transactions.named()
-        assert (await second.open()).positions == {TopicPartition(topics[0], 0): 1}
-        with pytest.raises(Fenced):
-            await first.commit(output(topics, 2))
-        await second.begin()
-        await second.commit(output(topics, 3))
+        yield first, second
     finally:
         await first.close()
         await second.close()
+
+
+async def test_a_begun_batch_of_a_former_owner_is_fenced(
+    kafka: Kafka, topics: list[str], two: tuple[Transactional, Transactional]
+) -> None:
+    first, second = two
+    await first.begin()
+    await first._transactions.named()
+    assert (await second.open()).positions == {TopicPartition(topics[0], 0): 1}
+    with pytest.raises(Fenced):
+        await first.commit(output(topics, 2))
+    await second.begin()
+    await second.commit(output(topics, 3))
     found = await asyncio.to_thread(console_consumer, kafka.bootstrap, topics[1], count=2)
     assert found == ["v1", "v3"]
 
 
 async def test_one_that_is_fenced_before_its_batch_is_done_says_so(
-    kafka: Kafka, topic_prefix: str, topics: list[str], admin: AIOKafkaAdminClient
+    topics: list[str], two: tuple[Transactional, Transactional]
 ) -> None:
-    first, second = (committer(kafka, topic_prefix, admin) for _ in range(2))
-    await first.open()
-    try:
-        await first.commit(output(topics, 1))
-        await second.open()
-        await first.begin()
-        with pytest.raises(Fenced):
-            await first.commit(output(topics, 2))
-    finally:
-        await first.close()
-        await second.close()
+    first, second = two
+    await second.open()
+    await first.begin()
+    with pytest.raises(Fenced):
+        await first.commit(output(topics, 2))

@@ -28,9 +28,16 @@ def test_the_newest_runs_count_until_there_are_200_faults(tmp_path: Path) -> Non
     runs = [run(day) for day in (3, 1, 2, *range(4, 15))]
     found = safety.result(record(tmp_path, *runs))
     assert found is not None
-    assert found["details"] == {"faults": 200, "runs": 10, "outcomes": 10_000, "seeds": list(range(5, 15))}
+    assert found["details"] == {
+        "faults": 200,
+        "runs": 10,
+        "outcomes": 10_000,
+        "findings": 0,
+        "seeds": list(range(5, 15)),
+    }
     assert (found["rows"][0]["median"], found["rows"][0]["greatest"]) == (0, 0)
     assert "200 faults" in safety.says(found["details"])
+    assert "every record accounted for" in safety.says(found["details"])
 
 
 def test_a_loss_shows_and_an_unexplained_log_line_is_not_one(tmp_path: Path) -> None:
@@ -39,6 +46,7 @@ def test_a_loss_shows_and_an_unexplained_log_line_is_not_one(tmp_path: Path) -> 
     found = safety.result(record(tmp_path, *runs))
     assert found is not None
     assert found["rows"][0]["greatest"] == 1
+    assert "1 findings in the account" in safety.says(found["details"])
 
 
 def test_too_few_faults_are_no_measurement(tmp_path: Path) -> None:

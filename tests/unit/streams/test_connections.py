@@ -7,12 +7,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import uvloop
 from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.metadata import MetadataRequest
 
-from pointsman.streams import connections
+from pointsman.streams import connections, loop
 
 
 class Request:
@@ -41,6 +40,10 @@ async def gone() -> None:
 
 def test_a_write_to_a_connection_that_is_gone_is_a_lost_connection() -> None:
     connections.install()
-    connections.install()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(gone())
+    connections.install()  # safe
+    loop.run(gone())
+
+
+def test_every_process_of_ours_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AIOKafkaConnection, "send", connections._send)
+    loop.run(gone())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import ProducerFenced
+from aiokafka.errors import ConcurrentTransactions, ProducerFenced
+from aiokafka.producer.sender import AddPartitionsToTxnHandler
 
-from pointsman.streams.transactions import Transactions
+from pointsman.streams.transactions import AGAIN_S, Transactions
 
 ONE, TWO = TopicPartition("t", 0), TopicPartition("u", 0)
 
@@ -32,6 +34,14 @@ async def test_it_takes_the_place_of_the_clients_own_everywhere() -> None:
         is made
     )
     assert (made.transactional_id, made.transaction_timeout_ms) == ("x", 7)
+
+
+async def test_while_the_last_one_still_ends_it_asks_again_soon() -> None:
+    producer = AIOKafkaProducer(bootstrap_servers="127.0.0.1:1", transactional_id="x")
+    Transactions.install(producer, "g")
+    refused = SimpleNamespace(errors=[("t", [(0, ConcurrentTransactions.errno)])])
+    wait_s = AddPartitionsToTxnHandler(producer._sender, [ONE]).handle_response(refused)
+    assert wait_s == AGAIN_S
 
 
 async def test_the_group_is_named_after_the_partitions_and_without_offsets() -> None:
