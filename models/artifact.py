@@ -1,15 +1,12 @@
-"""A trained model on disk: a folder with ``card.json`` (what it is) and ``model.skops`` (the estimator).
+"""A trained model on disk: a folder with ``card.json`` (what it is) and a file with the numbers.
 
-Reading the card costs nothing; scikit-learn and skops are imported only by `load_scorer` and `save`, so that
-a process that only compares scores with a threshold stays small.
+That file is ``model.onnx`` for boosted trees (`trees`) and ``model.skops`` for every other estimator (`estimators`).
+Reading the card costs nothing, and serving trees needs no scikit-learn: libraries are imported where they are used.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
-import warnings
-import zipfile
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -19,33 +16,19 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
+from pointsman.models import estimators, trees
 from pointsman.models.confidence import DECIMALS
 from pointsman.models.evaluate import Costs, Difference, Quality
 from pointsman.schemas.errors import PointsmanError
 
 CARD_FILE: Final = "card.json"
-MODEL_FILE: Final = "model.skops"
 MODEL_BYTES_MAX: Final = 64 * 1024 * 1024
 """A model is read whole to check it; a larger file is a mistake or an attack."""
-INFLATED_BYTES_MAX: Final = 4 * MODEL_BYTES_MAX
-"""Its archive may say that it holds so much; numbers hardly compress, and what unpacks a thousandfold is an attack."""
 CARD_BYTES_MAX: Final = 4 * 1024 * 1024
 """Hundreds of times the card of 30 features."""
 _NO_FILES: Final = ("", ".", "..")
 PROBE_TOLERANCE: Final = 2e-6
 """Two units of the last kept decimal: another machine's exp may differ in the last bit before rounding."""
-TRUSTED: Final = frozenset(
-    {
-        "sklearn.ensemble._hist_gradient_boosting.binning._BinMapper",
-        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-        "sklearn._loss.link.Interval",
-        "sklearn._loss.link.LogitLink",
-        "sklearn._loss.loss.HalfBinomialLoss",
-        "sklearn._loss._loss.CyHalfBinomialLoss",
-    }
-)
-"""All that a model file may hold beyond what skops trusts by itself (public estimators, numpy arrays, plain
-values). Plain data and formulas; none of them runs code from the file."""
 
 
 class ModelArtifactError(PointsmanError):
@@ -127,7 +110,7 @@ class Card(Struct, frozen=True, kw_only=True):
     probes: list[Probe]
     libraries: dict[str, str]
     notes: list[str] = []
-    model_file: str = MODEL_FILE
+    model_file: str = estimators.FILE
     model_sha256: str = ""
     format: int = 1
 
@@ -188,10 +171,14 @@ def load_card(folder: Path) -> Card:
 
 
 def load_scorer(folder: Path) -> Scorer:
-    """The model, after its checksum, types, feature count and probes were checked. Raises `ModelArtifactError`."""
+    """The model, after its checksum, content, feature count and probes were checked. Raises `ModelArtifactError`."""
     card = load_card(folder)
     file = folder / card.model_file
-    estimator = _estimator(file, _verified(file, card.model_sha256), card)
+    data = _verified(file, card.model_sha256)
+    try:
+        estimator = trees.load(data) if file.suffix == ".onnx" else _estimator(data, card)
+    except ValueError as error:
+        raise ModelArtifactError(file, str(error)) from error
     features = getattr(estimator, "n_features_in_", None)
     if features != len(card.feature_names):
         raise ModelArtifactError(
@@ -200,6 +187,10 @@ def load_scorer(folder: Path) -> Scorer:
     scorer = Scorer(estimator, card)
     _check_probes(file, scorer, card)
     return scorer
+
+
+def _estimator(data: bytes, card: Card) -> Any:
+    return estimators.load(data, card.libraries.get("scikit-learn", ""))
 
 
 def _verified(file: Path, sha256: str) -> bytes:
@@ -215,47 +206,6 @@ def _verified(file: Path, sha256: str) -> bytes:
     return data
 
 
-def _estimator(file: Path, data: bytes, card: Card) -> Any:
-    import skops.io  # noqa: PLC0415
-
-    _check_version(file, card)
-    _check_inflated(file, data)
-    try:
-        unknown = sorted(set(skops.io.get_untrusted_types(data=data)) - TRUSTED)
-    except Exception as error:  # any file may stand there: whatever its parser raises means the same
-        raise ModelArtifactError(file, f"is no skops file ({error})") from error
-    if unknown:
-        raise ModelArtifactError(file, f"holds types that are not trusted: {', '.join(unknown)}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # another minor version warns; the probes decide
-            return skops.io.loads(data, trusted=sorted(TRUSTED))
-    except Exception as error:
-        raise ModelArtifactError(file, f"cannot be loaded ({_libraries_text(card)}): {error}") from error
-
-
-def _check_inflated(file: Path, data: bytes) -> None:
-    """No more is ever unpacked of an archive's file than the size that stands in its head."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            size = sum(each.file_size for each in archive.infolist())
-    except Exception as error:  # any file may stand there
-        raise ModelArtifactError(file, f"is no skops file ({error})") from error
-    if size > INFLATED_BYTES_MAX:
-        raise ModelArtifactError(file, f"unpacks to {size} bytes, {INFLATED_BYTES_MAX} are allowed")
-
-
-def _check_version(file: Path, card: Card) -> None:
-    import sklearn  # noqa: PLC0415
-
-    saved = card.libraries.get("scikit-learn", "")
-    if saved.partition(".")[0] != sklearn.__version__.partition(".")[0]:
-        problem = (
-            f"was saved by scikit-learn {saved or '(not said)'}, here is {sklearn.__version__}: train again"
-        )
-        raise ModelArtifactError(file, problem)
-
-
 def _check_probes(file: Path, scorer: Scorer, card: Card) -> None:
     if not card.probes:
         raise ModelArtifactError(file, "its card has no probes to check the model with")
@@ -263,31 +213,27 @@ def _check_probes(file: Path, scorer: Scorer, card: Card) -> None:
     try:
         found = scorer.score(np.array([probe.row for probe in card.probes], dtype=np.float64))
     except Exception as error:
-        raise ModelArtifactError(
-            file, f"does not score its probes ({_libraries_text(card)}): {error}"
-        ) from error
+        raise ModelArtifactError(file, f"does not score its probes ({_saved_by(card)}): {error}") from error
     if not np.all(np.abs(found - expected) <= PROBE_TOLERANCE):  # also where NaN
         worst = float(np.max(np.abs(found - expected)))
-        problem = f"scores its probes otherwise, by up to {worst:.6f} ({_libraries_text(card)}): train again"
+        problem = f"scores its probes otherwise, by up to {worst:.6f} ({_saved_by(card)}): train again"
         raise ModelArtifactError(file, problem)
 
 
-def _libraries_text(card: Card) -> str:
-    import sklearn  # noqa: PLC0415
-
-    return f"saved by scikit-learn {card.libraries.get('scikit-learn')}, here is {sklearn.__version__}"
+def _saved_by(card: Card) -> str:
+    libraries = ", ".join(f"{name} {saved}" for name, saved in card.libraries.items())
+    return f"saved with {libraries or 'libraries that it does not name'}"
 
 
 def save(folder: Path, card: Card, estimator: Any) -> Card:
-    """Write both files, the card last and with the model's checksum; equal models give equal bytes."""
-    import skops.io  # noqa: PLC0415
-
-    from pointsman.models.canonical import canonical_archive  # noqa: PLC0415
-
+    """Write both files, the card last and with the model's name and checksum; equal models give equal bytes."""
     folder.mkdir(parents=True, exist_ok=True)
-    data = canonical_archive(skops.io.dumps(estimator))
-    card = msgspec.structs.replace(card, model_sha256=hashlib.sha256(data).hexdigest())
-    _replace(folder / card.model_file, data)
+    data, name = trees.dump(estimator), trees.FILE
+    if data is None:
+        data, name = estimators.dump(estimator), estimators.FILE
+    sha256 = hashlib.sha256(data).hexdigest()
+    card = msgspec.structs.replace(card, model_file=name, model_sha256=sha256)
+    _replace(folder / name, data)
     _replace(folder / CARD_FILE, msgspec.json.format(msgspec.json.encode(card), indent=1) + b"\n")
     return card
 

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from pointsman.models.agents.documentation_keeper.agent import AGENT
-from pointsman.models.artifact import CARD_FILE, MODEL_FILE
+from pointsman.models.artifact import CARD_FILE
 
 SOURCE = '''"""documentation-keeper under another name."""
 
@@ -30,5 +30,5 @@ def generate(folder: Path, count: int) -> tuple[str, ...]:
         model.mkdir(parents=True)
         (folder / name / "agent.py").write_text(SOURCE.format(name=name))
         (model / CARD_FILE).write_text(json.dumps(card | {"agent": name}))
-        shutil.copy(AGENT.model / MODEL_FILE, model)
+        shutil.copy(AGENT.model / card["model_file"], model)
     return names

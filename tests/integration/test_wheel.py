@@ -39,7 +39,7 @@ def test_the_wheel_takes_no_other_name(wheel: Path) -> None:
         names = archive.namelist()
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"pointsman"}
-    for needed in ("model/card.json", "model/model.skops", "0001_audit.sql", "py.typed"):
+    for needed in ("model/card.json", "model/model.onnx", "0001_audit.sql", "py.typed"):
         assert any(name.endswith(needed) for name in names), needed
     assert not [name for name in names if "tests/" in name or "infra/dev" in name]
 

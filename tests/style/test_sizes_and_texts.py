@@ -28,7 +28,7 @@ LONG_FUNCTIONS = {
 UNFINISHED = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X|HA" + r"CK)\b")
 PLACES = re.compile(r"(?<![\w.~-])/(?:work|root|Users|home/(?!\.\.\.)[a-z]|tmp/[a-z])|\.\./shared\b")
 """Folders of one machine. A test may make up a path where nothing is looked for, but not below these."""
-BINARY = {".skops", ".png", ".gz", ".bin"}
+BINARY = {".onnx", ".skops", ".png", ".gz", ".bin"}
 WRITTEN = [path for path in files() if path.suffix not in BINARY]
 
 

@@ -72,7 +72,7 @@ def train(
     seed: int = 0,
     progress: Progress = lambda _: None,
 ) -> Card:
-    """Read ``commits`` (JSON Lines, gzip or not), write ``out/card.json`` and ``out/model.skops``; the card.
+    """Read ``commits`` (JSON Lines, gzip or not), write ``out/card.json`` and the model beside it; the card.
 
     ``version_name`` defaults to the year and month of ``now`` (default: the wall clock) and 1. Raises
     `HistoryError` where the file cannot be read or holds too little.
@@ -265,7 +265,9 @@ def _card(
             for one in fitted
         ],
         probes=_probes(data, chosen),
-        libraries={package: version(package) for package in ("scikit-learn", "numpy", "skops")},
+        libraries={
+            package: version(package) for package in ("scikit-learn", "numpy", "onnx", "onnxruntime", "skops")
+        },
         notes=_notes(data),
     )
 

@@ -51,15 +51,15 @@ def test_the_card_says_what_it_is(trained: Path, commits: Path) -> None:
     assert (card.agent, card.version, card.trained_at) == ("documentation-keeper", "2026.11.1", NOW)
     assert card.data.sha256 == hashlib.sha256(commits.read_bytes()).hexdigest()
     assert card.data.rows == card.data.trained_on + card.data.calibrated_on + card.data.tested_on == 1000
-    assert card.model_sha256 == hashlib.sha256((trained / "model.skops").read_bytes()).hexdigest()
+    assert card.model_sha256 == hashlib.sha256((trained / card.model_file).read_bytes()).hexdigest()
     assert card.feature_names == AGENT.feature_names
     assert [c.chosen for c in card.candidates].count(True) == 1
     assert card.metrics.never.balanced_accuracy.value == 0.5
 
 
 def test_the_same_data_gives_the_same_model_bytes(trained: Path, commits: Path, tmp_path: Path) -> None:
-    recipe.train(commits, tmp_path / "again", now=NOW)
-    assert (tmp_path / "again/model.skops").read_bytes() == (trained / "model.skops").read_bytes()
+    name = recipe.train(commits, tmp_path / "again", now=NOW).model_file
+    assert (tmp_path / "again" / name).read_bytes() == (trained / name).read_bytes()
 
 
 def test_parts_follow_time_within_each_repository(commits: Path) -> None:
