@@ -33,6 +33,7 @@ class Live:
     """Two windowed tables, by minute for an hour and by hour for a day, and the figures read from them."""
 
     def __init__(self, app: faust.App, topic: str, agents: Iterable[str]) -> None:
+        self.app = app
         self.agents = tuple(sorted(agents))
         self.partitions = int(app.conf.topic_partitions)
         """Of the tables' topics: as many as the summaries have."""
@@ -47,8 +48,11 @@ class Live:
         """Make the tables' topics and wait until the broker shows them. Raises `TopicProblem`.
 
         Faust makes them too, but asks for its partitions at once: where the broker does not show a new topic yet,
-        it goes without until the next rebalance, and no summary is added up.
+        it goes without until the next rebalance, and no summary is added up. Without ``servers`` there is nothing to be
+        made: the embedded broker makes a topic when it is first asked for.
         """
+        if not servers:
+            return
         admin = await connect(servers)
         try:
             await ensure(

@@ -12,12 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import faust
 from mode import Service
 
 from pointsman.models.agent import Agent
 from pointsman.schemas.errors import InvalidSetting
 from pointsman.streams.app import create_app
+from pointsman.streams.control import ControlPlane
 from pointsman.streams.decisions.ask import Scorer
 from pointsman.streams.decisions.lane import decision_lane
 from pointsman.streams.flags import FlagFollower
@@ -32,14 +32,13 @@ from pointsman.streams.topics import Names
 class Topology:
     """The parts of one worker; those that its settings leave out are None."""
 
-    app: faust.App | None
     flags: FlagFollower | None = None
     decisions: Lane | None = None
     sink: SinkLane | None = None
-    live: Live | None = None
+    control: ControlPlane | None = None
 
     def services(self) -> list[Service]:
-        """What runs, in the order of starting."""
+        """The lanes and what they follow, in the order of starting."""
         return [part for part in (self.flags, self.decisions, self.sink) if part is not None]
 
 
@@ -63,7 +62,7 @@ def build(
         "partitions": partitions,
         "embedded": embedded,
     }
-    parts = Topology(app=None)
+    parts = Topology()
 
     if "decisions" in settings.lanes:
         # control-flags -> the current flags
@@ -84,8 +83,12 @@ def build(
     if "live" in settings.lanes:
         # decision-summaries -> windowed figures, in tables that must have as many partitions as their source
         wanted = partitions.get(names.summaries, settings.partitions)
-        parts.app = create_app(settings, servers, embedded=embedded, partitions=wanted)
-        parts.live = Live(parts.app, names.summaries, agents)
+        parts.control = ControlPlane(
+            lambda: Live(
+                create_app(settings, servers, embedded=embedded, partitions=wanted), names.summaries, agents
+            ),
+            lambda live: live.declare("" if embedded else servers, settings.replication),
+        )
 
     return parts
 

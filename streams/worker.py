@@ -34,9 +34,6 @@ MODEL_START_S = 30.0
 SHADOWS_MAX = 64
 """Shadow questions in flight at once: one for each partition of a large topic. They are answered last."""
 
-CONTROL_STOP_S = 10.0
-"""The live figures are rebuilt from their topics: nothing is lost when their app hangs at its end."""
-
 WATCH_S = 0.5
 """How often the parts are looked at."""
 
@@ -62,8 +59,6 @@ class Worker:
     client: ModelClient | None = None
     process: ModelProcess | None = None
     started: list[Service] = field(default_factory=list)
-    control_plane: bool = True
-    """Whether the Faust app runs; where it does not, the live figures stand still."""
 
     def health(self) -> dict[str, Any]:
         """State of each part. ``healthy`` means progress in every lane; a model that is away is no illness.
@@ -85,7 +80,7 @@ class Worker:
             "ready": all(lane["ready"] for lane in lanes.values()),
             "condition": condition.worst(lane["condition"] for lane in lanes.values()),
             "lanes": lanes,
-            "control_plane": self.control_plane,
+            "control_plane": self.topology.control.up if self.topology.control else True,
             "models": models,
             "model_restarts": self.process.restarts if self.process else 0,
             "flags": {flag.name: flag.percentage for flag in self.topology.flags.flags.all()}
@@ -102,12 +97,6 @@ class Worker:
             for name, agent in self.agents.items()
             if agent.model is not None
         }
-
-
-class _Root(Service):
-    """What holds the services of a worker that has no Faust app."""
-
-    abstract = False
 
 
 async def run(
@@ -139,7 +128,7 @@ async def run(
             partitions=partitions,
         )
         worker = Worker(settings, topology, agents, client, process)
-        live = topology.live.figures if topology.live else None
+        live = topology.control.figures if topology.control else None
         ops = Ops(host=settings.metrics_host, port=settings.metrics_port, health=worker.health, live=live)
         await _serve(worker, ops, stop, on_ready, place)
 
@@ -147,30 +136,25 @@ async def run(
 async def _serve(
     worker: Worker, ops: Ops, stop: asyncio.Event, on_ready: Callable[[Worker, Ops], None], place: Place
 ) -> None:
-    root: Service = worker.topology.app or _Root()
-    # Not waited for: the app's group may first have to expel a member that was killed; decisions need not wait.
-    starting = asyncio.create_task(_begin(root, worker, place))
+    control = worker.topology.control
+    metrics.CONTROL_UP.set(1)  # where none is wanted none is down
+    if control is not None:
+        control.start()
     try:
         for service in (ops, *worker.topology.services()):
-            # Not among the app's children: a crash of one is a crash of all of them.
             worker.started.append(service)
             await _start(service, place)
         _announce(worker, ops, place)
         worker.started.append(collector := Collector())
         await collector.start()
         on_ready(worker, ops)
-        await _until(worker, root, starting, stop)
+        await _until(worker, stop)
     finally:
         logger.info("stopping: finishing what is under way")
         for service in reversed(worker.started):
             await _end(service)
-        if not starting.done():
-            starting.cancel()
-        await asyncio.gather(starting, return_exceptions=True)
-        try:
-            await asyncio.wait_for(_end(root), CONTROL_STOP_S)
-        except TimeoutError:
-            logger.warning("the control plane did not stop in time")
+        if control is not None:
+            await control.stop()
         logger.info("stopped")
 
 
@@ -183,14 +167,6 @@ async def _start(service: Service, place: Place) -> None:
         raise KafkaUnavailable(msg) from error
 
 
-async def _begin(root: Service, worker: Worker, place: Place) -> None:
-    """Start the control plane; its tables need topics that a real broker already shows."""
-    live = worker.topology.live
-    if live is not None and not place.embedded:
-        await live.declare(place.kafka, worker.settings.replication)
-    await root.start()
-
-
 async def _end(service: Service) -> None:
     """Stop it; one that cannot must not keep the others from it."""
     try:
@@ -199,20 +175,12 @@ async def _end(service: Service) -> None:
         logger.exception("a part did not stop in order", extra={"part": str(service)})
 
 
-async def _until(worker: Worker, root: Service, starting: asyncio.Task[None], stop: asyncio.Event) -> None:
-    """Until stopped. A lane that crashed ends the worker; a control plane that did is reported, and lanes go on."""
-    reported = False
+async def _until(worker: Worker, stop: asyncio.Event) -> None:
+    """Until stopped. A lane that crashed ends the worker."""
     while not stop.is_set():
         for service in worker.started:
             if service.crashed:
                 raise service.crash_reason or RuntimeError(f"{service} crashed")
-        failed = starting.exception() if starting.done() and not starting.cancelled() else None
-        worker.control_plane = not root.crashed and failed is None
-        metrics.CONTROL_UP.set(worker.control_plane)
-        if not worker.control_plane and not reported:
-            reported = True
-            error = repr(failed or root.crash_reason)
-            logger.error("the control plane is down; lanes go on with the last flags", extra={"error": error})
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), WATCH_S)
 

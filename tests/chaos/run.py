@@ -179,6 +179,8 @@ class Run:
                 return f"{name} does not answer"
             if not (health["healthy"] and health["ready"]):
                 return f"{name} is not healthy and ready: {health['lanes']}"
+            if not health["control_plane"]:
+                return f"the control plane of {name} is down"
             if any(lane["lag_records"] or lane["waiting_records"] for lane in health["lanes"].values()):
                 return f"{name} has lag: {health['lanes']}"
         names = self.stage.pipeline.names

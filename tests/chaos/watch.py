@@ -144,6 +144,8 @@ EXPLAINED: Final = (
         MOVES,
     ),
     (r"pointsman\.streams\.partition: partition begins anew .*(RequestTimedOut|Coordinator|NotReady)", MOVES),
+    # another app takes its place
+    (r"pointsman\.streams\.control: the control plane is down", BROKER),
     (r"pointsman\.streams\.partition: partition begins anew InvalidTimestampError", frozenset({"clock"})),
     (r"pointsman\.streams\.partition: partition begins anew StoreUnavailable", DATABASE),
     (

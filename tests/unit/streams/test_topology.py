@@ -50,13 +50,14 @@ async def test_a_worker_without_live_figures_has_no_app_that_could_fail_for_want
     tmp_path: Path,
 ) -> None:
     parts = built(tmp_path, "decisions,sink")
-    assert (parts.app, parts.live) == (None, None)
+    assert parts.control is None
     assert parts.decisions is not None and parts.sink is not None
 
 
 async def test_tables_of_live_figures_have_as_many_partitions_as_the_summaries_really_have(
     tmp_path: Path,
 ) -> None:
-    app = built(tmp_path, "live").app
-    assert app is not None
-    assert app.conf.topic_partitions == 6
+    control = built(tmp_path, "live").control
+    assert control is not None
+    live = control._make()
+    assert (live.partitions, live.app.conf.topic_partitions) == (6, 6)

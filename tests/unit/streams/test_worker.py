@@ -49,17 +49,32 @@ class Part(Service):
         self.notes.append(f"stop {self.name}")
 
 
+class Control:
+    """A control plane that notes its start and its stop."""
+
+    up = True
+
+    def __init__(self, notes: list[str]) -> None:
+        self.notes = notes
+
+    def start(self) -> None:
+        self.notes.append("start control")
+
+    async def stop(self) -> None:
+        self.notes.append("stop control")
+
+    def figures(self) -> dict[str, Any]:
+        return {}
+
+
 class Crew:
-    """A worker of three parts beside a control plane that has a consumer of its own, as Faust's app has."""
+    """A worker of three parts beside a control plane."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
-        self.app, self.consumer, self.ops, self.flags, self.lane = (
-            Part(name, self.notes) for name in ("app", "consumer", "ops", "flags", "lane")
-        )
-        self.app.add_dependency(self.consumer)
-        self.parts = (self.ops, self.flags, self.lane)
-        topology: Any = SimpleNamespace(app=self.app, live=None, services=lambda: [self.flags, self.lane])
+        self.control = Control(self.notes)
+        self.ops, self.flags, self.lane = (Part(name, self.notes) for name in ("ops", "flags", "lane"))
+        topology: Any = SimpleNamespace(control=self.control, services=lambda: [self.flags, self.lane])
         self.worker = Worker(Settings(lanes="sink"), topology, {})
         self.stop = asyncio.Event()
         self.ready = asyncio.Event()
@@ -96,55 +111,33 @@ async def until(condition: Callable[[], object]) -> None:
 async def test_a_stop_ends_every_part_in_reverse_order_and_the_control_plane_last() -> None:
     crew = Crew()
     async with crew.serving():
-        await until(lambda: "start consumer" in crew.notes)
+        pass
     assert [note for note in crew.notes if note.startswith("stop")] == [
         "stop lane",
         "stop flags",
         "stop ops",
-        "stop app",
-        "stop consumer",
+        "stop control",
     ]
 
 
-@pytest.mark.parametrize("crashed", ["app", "consumer"])
-async def test_a_crash_of_the_control_plane_is_reported_once_and_the_lanes_go_on(
-    crashed: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_health_says_whether_the_control_plane_is_up_and_without_one_that_nothing_is_amiss() -> None:
     crew = Crew()
-    async with crew.serving() as task:
-        await until(lambda: "start consumer" in crew.notes)
-        assert crew.worker.control_plane
-        await getattr(crew, crashed).crash(RuntimeError("the control plane's consumer died"))
-        await until(lambda: not crew.worker.control_plane)
-        await asyncio.sleep(0.01)  # some looks later
-        assert metrics.CONTROL_UP._value.get() == 0
-        assert not any(part.crashed for part in crew.parts)
-        assert not task.done()
-        crew.stop.set()
-        await task
-    assert caplog.text.count("the control plane is down") == 1
-    assert {f"stop {part.name}" for part in crew.parts} <= set(crew.notes)
+    assert crew.worker.topology.control is not None
+    crew.control.up = False
+    topology: Any = SimpleNamespace(control=crew.control, decisions=None, sink=None, flags=None)
+    crew.worker.topology = topology
+    assert crew.worker.health()["control_plane"] is False
+    assert crew.worker.health()["healthy"]
+    topology.control = None
+    assert crew.worker.health()["control_plane"] is True
 
 
-async def test_a_control_plane_that_cannot_start_is_reported_and_the_lanes_go_on() -> None:
+async def test_where_no_control_plane_is_wanted_none_is_down() -> None:
     crew = Crew()
-    crew.app.fails_to_start = RuntimeError("its topics cannot be made")
-    async with crew.serving() as task:
-        await until(lambda: not crew.worker.control_plane)
-        assert not any(part.crashed for part in crew.parts)
-        crew.stop.set()
-        await task
-    assert "stop lane" in crew.notes
-
-
-async def test_a_control_plane_that_is_still_starting_is_waited_for_by_nobody() -> None:
-    crew = Crew()
-    crew.app.hangs = "start"
-    async with crew.serving() as task:
-        assert "start lane" in crew.notes
-        crew.stop.set()
-        await task
-    assert "stop lane" in crew.notes
+    crew.worker.topology.control = None
+    metrics.CONTROL_UP.set(0)
+    async with crew.serving():
+        assert metrics.CONTROL_UP._value.get() == 1
 
 
 async def test_a_crash_of_a_lane_ends_the_worker_with_its_reason_and_stops_the_others() -> None:
@@ -156,7 +149,7 @@ async def test_a_crash_of_a_lane_ends_the_worker_with_its_reason_and_stops_the_o
             await task
     assert caught.value is error
     assert not crew.flags.crashed
-    assert {"stop flags", "stop ops", "stop app"} <= set(crew.notes)
+    assert {"stop flags", "stop ops", "stop control"} <= set(crew.notes)
 
 
 async def test_a_part_that_cannot_stop_keeps_none_of_the_others_from_it(
@@ -167,7 +160,7 @@ async def test_a_part_that_cannot_stop_keeps_none_of_the_others_from_it(
     async with crew.serving() as task:
         crew.stop.set()
         await task
-    assert {"stop flags", "stop ops", "stop app"} <= set(crew.notes)
+    assert {"stop flags", "stop ops", "stop control"} <= set(crew.notes)
     assert "a part did not stop in order" in caplog.text
 
 
@@ -177,19 +170,6 @@ async def test_a_part_that_cannot_start_ends_those_that_were_started() -> None:
     with pytest.raises(OSError, match="no broker"):
         await asyncio.wait_for(crew.serve(), 10)
     assert {"stop flags", "stop ops", "stop lane"} <= set(crew.notes)
-
-
-async def test_a_control_plane_that_hangs_at_its_end_is_left_behind(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(worker, "CONTROL_STOP_S", 0.01)
-    crew = Crew()
-    crew.app.hangs = "stop"
-    async with crew.serving() as task:
-        crew.stop.set()
-        await task
-    assert "stop lane" in crew.notes
-    assert "did not stop in time" in caplog.text
 
 
 async def test_the_first_wait_that_is_over_ends_the_others() -> None:
@@ -203,22 +183,6 @@ async def test_the_first_wait_that_is_over_ends_the_others() -> None:
 
     await asyncio.wait_for(_either(asyncio.sleep(0), hangs()), 10)
     assert ended.is_set()
-
-
-async def test_the_tables_topics_are_there_before_the_control_plane_asks_for_its_partitions() -> None:
-    crew = Crew()
-
-    class Live:
-        figures = None
-
-        async def declare(self, servers: str, replication: int) -> None:
-            crew.notes.append(f"declare on {servers or 'nothing'}, {replication} times")
-
-    crew.worker.topology.live = Live()  # type: ignore[assignment]
-    async with crew.serving():
-        await until(lambda: "start consumer" in crew.notes)
-    order = [note for note in crew.notes if note.startswith(("declare", "start app"))]
-    assert order == ["declare on nothing, 1 times", "start app"]
 
 
 async def test_a_broker_that_goes_during_the_start_is_named_and_no_bug() -> None:
