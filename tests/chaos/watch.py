@@ -114,6 +114,8 @@ EXPLAINED: Final = (
     # a new broker makes its groups' topic when the first group comes; and each coordinator begins by loading
     (r"aiokafka\.consumer\.group_coordinator: .*GroupCoordinatorNotAvailableError", ANY),
     (r"aiokafka\.consumer\.group_coordinator: .*(GroupLoadInProgress|CoordinatorLoadInProgress)", ANY),
+    # not the error: that is the line at its end, which is looked at too
+    (r"^Traceback \(most recent call last\):$", ANY),
     # a worker that is started meanwhile
     (r"pointsman: (no Kafka broker answers|Kafka at .* stopped answering during the start)", BROKER),
     (r"asyncio: Unclosed AIOKafkaConsumer", BROKER),
@@ -144,7 +146,9 @@ EXPLAINED: Final = (
         MOVES,
     ),
     (r"pointsman\.streams\.partition: partition begins anew .*(RequestTimedOut|Coordinator|NotReady)", MOVES),
-    # another app takes its place
+    # its consumer runs in a thread of Faust's, which prints what ended it; another app takes its place
+    (r"^'AIOKafkaConsumerThread' crashed|^Exception in thread", BROKER),
+    (r"^faust\..*Crashed reason=Kafka", BROKER),
     (r"pointsman\.streams\.control: the control plane is down", BROKER),
     (r"pointsman\.streams\.partition: partition begins anew InvalidTimestampError", frozenset({"clock"})),
     (r"pointsman\.streams\.partition: partition begins anew StoreUnavailable", DATABASE),
