@@ -45,43 +45,22 @@ class Asked:
     waited_ms: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
-    runtime: Runtime
-    rows: list[Row]
-    wanted: list[int]
-    asked: Asked
-
-
 class Questions:
-    """A batch's questions to the model. What it answers for a slice is in the `Asked` that `put` gave, once `answered`.
-
-    A call of a model costs half a millisecond whatever its rows. So an agent with a few requests in each slice gets one
-    question for all of them; one with many is asked while the next slice computes.
-    """
+    """A batch's questions to the model, all under way at once. The answers are in what `ask` gave, once `answered`."""
 
     def __init__(self, scorer: Scorer | None) -> None:
         self._scorer = scorer
-        self._open: dict[str, list[_Question]] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
-    def put(self, runtime: Runtime, rows: list[Row], wanted: list[int]) -> Asked:
-        """Rows of one agent's slice, and the places of those that the model is to score."""
+    def ask(self, runtime: Runtime, rows: list[Row], wanted: list[int]) -> Asked:
+        """Rows of one agent, and the places of those that the model is to score."""
         asked = Asked([None] * len(rows))
         if wanted:
-            self._open.setdefault(runtime.agent.name, []).append(_Question(runtime, rows, wanted, asked))
+            self._tasks.append(asyncio.create_task(_ask(self._scorer, runtime, rows, wanted, asked)))
         return asked
 
-    def send(self, at_least: int) -> None:
-        """Ask for the agents that have so many rows together."""
-        for agent, questions in list(self._open.items()):
-            if sum(len(each.wanted) for each in questions) >= at_least:
-                del self._open[agent]
-                self._tasks.append(asyncio.create_task(_ask(self._scorer, questions)))
-
     async def answered(self) -> None:
-        """Ask what is left, and wait for all; at most for the model's deadline."""
-        self.send(1)
+        """Wait for all; at most for the model's deadline."""
         await asyncio.gather(*self._tasks)
 
     def cancel(self) -> None:
@@ -90,33 +69,26 @@ class Questions:
             task.cancel()
 
 
-async def _ask(scorer: Scorer | None, questions: list[_Question]) -> None:
-    """One question for slices of one agent; never raises."""
-    runtime = questions[0].runtime
+async def _ask(
+    scorer: Scorer | None, runtime: Runtime, rows: list[Row], wanted: list[int], asked: Asked
+) -> None:
+    """One question; never raises."""
     if scorer is None or runtime.card is None:
-        _ended(questions, "model_unavailable", None)
+        asked.failure = "model_unavailable"
         return
-    rows = [each.rows[i] for each in questions for i in each.wanted]
     began = time.perf_counter()
-    failure = None
     try:
-        scored = await scorer.score(runtime.agent.name, rows)
-        answers = iter(runtime.ml_answers(scored.values, len(rows)))
-        for each in questions:
-            for place in each.wanted:
-                each.asked.answers[place] = next(answers)
-    except ModelFailure as error:
-        failure = error.reason
+        scored = await scorer.score(runtime.agent.name, [rows[i] for i in wanted])
+        answers = runtime.ml_answers(scored.values, len(wanted))
+        for place, answer in zip(wanted, answers, strict=True):
+            asked.answers[place] = answer
+    except ModelFailure as failure:
+        asked.failure = failure.reason
     except BadModelOutput:
-        failure = "model_bad_output"
+        asked.failure = "model_bad_output"
     except Exception:  # whatever the model's side does, the rules answer
         logger.exception(
-            "asking the model failed", extra={"agent": runtime.agent.name, "requests": len(rows)}
+            "asking the model failed", extra={"agent": runtime.agent.name, "requests": len(wanted)}
         )
-        failure = "model_error"
-    _ended(questions, failure, (time.perf_counter() - began) * 1000)
-
-
-def _ended(questions: list[_Question], failure: str | None, waited_ms: float | None) -> None:
-    for each in questions:
-        each.asked.failure, each.asked.waited_ms = failure, waited_ms
+        asked.failure = "model_error"
+    asked.waited_ms = (time.perf_counter() - began) * 1000

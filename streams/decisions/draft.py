@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from aiokafka import TopicPartition
@@ -23,27 +23,25 @@ from pointsman.streams.decisions.validate import Accepted, Checked, Rejected
 from pointsman.streams.output import Output, Record
 
 
-def slices(
-    inputs: Iterable[tuple[TopicPartition, list[Record]]], size: int
-) -> Iterator[tuple[TopicPartition, list[Record]]]:
-    """Each input in pieces of ``size`` records, in order."""
-    for tp, records in inputs:
-        for at in range(0, len(records), size):
-            yield tp, records[at : at + size]
+def pieces(records: list[Record], size: int) -> Iterator[list[Record]]:
+    """Of ``size`` records, in order."""
+    for at in range(0, len(records), size):
+        yield records[at : at + size]
 
 
 @dataclass(slots=True)
 class Part:
-    """What was read of one topic, or a slice of it, sorted out."""
+    """What was read of one topic, sorted out."""
 
     tp: TopicPartition
     read: list[Record]
     """As they were read: their number and places are what the ledger counts."""
-    records: list[Record]
+    requests: list[Record]
     """The requests that they are: the same, but for delay topics. Held here, for `came` knows them by identity."""
-    checked: Checked
     came: dict[int, Came]
     """By identity of a request's record; empty but for delay topics and what was sent again."""
+    checked: Checked = field(default_factory=Checked)
+    """Of all slices taken so far; its accepted requests are those that are not computed yet."""
     assigned: dict[int, Assigned] = field(default_factory=dict)
     """What requests that failed were assigned at this attempt, by identity of their records."""
     decided: list[Decided] = field(default_factory=list)
@@ -58,8 +56,26 @@ class Part:
         """What a request went through before."""
         return self.came.get(id(record), FIRST)
 
-    def groups(self, requests: list[Accepted]) -> list[tuple[Assigned | None, list[Accepted]]]:
-        """One agent's requests by what they were assigned before; None: they are to be split."""
+    def take(self, checked: Checked) -> None:
+        """One more slice that was sorted out."""
+        for agent, requests in checked.accepted.items():
+            self.checked.accepted.setdefault(agent, []).extend(requests)
+        for agent, count in checked.duplicates.items():
+            self.checked.duplicates[agent] = self.checked.duplicates.get(agent, 0) + count
+        self.checked.rejected += checked.rejected
+        self.checked.answered = checked.answered  # the whole batch's
+
+    def groups(self, at_least: int) -> Iterator[tuple[str, Assigned | None, list[Accepted]]]:
+        """Agents that have so many requests here, with what these were assigned before; None: they are to be split.
+
+        Each request is handed over once.
+        """
+        accepted = self.checked.accepted
+        for agent in [agent for agent, requests in accepted.items() if len(requests) >= at_least]:
+            for assigned, requests in self._by_assigned(accepted.pop(agent)):
+                yield agent, assigned, requests
+
+    def _by_assigned(self, requests: list[Accepted]) -> list[tuple[Assigned | None, list[Accepted]]]:
         if not self.came:
             return [(None, requests)]
         found: dict[Assigned | None, list[Accepted]] = {}

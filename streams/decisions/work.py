@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -20,7 +20,7 @@ from pointsman.schemas.retry import HEADER_KEPT, Assigned
 from pointsman.schemas.summary import ArmSummary, Ledger
 from pointsman.streams import metrics
 from pointsman.streams.decisions.ask import Asked, Questions, Scorer
-from pointsman.streams.decisions.draft import Draft, Part, Prepared, slices
+from pointsman.streams.decisions.draft import Draft, Part, Prepared, pieces
 from pointsman.streams.decisions.duplicates import Answered
 from pointsman.streams.decisions.emit import Decided, Decision, emit, shadows, utc_now
 from pointsman.streams.decisions.features import Computed, compute
@@ -30,7 +30,7 @@ from pointsman.streams.decisions.route import Counter, route, sampled
 from pointsman.streams.decisions.runtime import Runtime
 from pointsman.streams.decisions.tally import Metadata, Tally, decode_metadata, encode_metadata
 from pointsman.streams.decisions.turn import Turn
-from pointsman.streams.decisions.validate import Accepted, Validator, letter
+from pointsman.streams.decisions.validate import Accepted, Checked, Validator, letter
 from pointsman.streams.flags import Flags
 from pointsman.streams.model.client import ModelFailure
 from pointsman.streams.output import Committed, Message, Output, Record
@@ -42,8 +42,9 @@ logger = logging.getLogger(__name__)
 SLICE_RECORDS: Final = 500
 """Computed at a stretch, some 10 ms: one partition computes at a time, and in between the event loop serves its
 sockets. Else a question would wait half sent, and the model's answer unread, for longer than its deadline."""
-QUESTION_ROWS: Final = 100
-"""An agent with so many rows is asked before the next slice is computed, one with fewer once for the whole batch."""
+GROUP_ROWS: Final = 100
+"""An agent with so many requests is computed and asked before the next slice is read; one with fewer, which would pay
+what a group costs for a handful, once for the whole batch."""
 SHADOW_ROWS_MAX: Final = 20_000
 """Shadow answers that may wait to be published; more are given up, so that memory stays bounded."""
 
@@ -184,16 +185,13 @@ class DecisionWork:
         around = self._around
         questions = Questions(around.scorer)
         prepared: list[tuple[Prepared, Asked]] = []
-        # All questions are under way at once, those of the first slice while the others compute: a batch waits for one
-        # deadline, however many slices and agents are in it.
+        # The first questions are under way while others compute, and a batch waits for one deadline, however many they are.
         try:
             async with around.turn.begin():
-                for tp, records in slices(inputs, SLICE_RECORDS):
-                    for each in self._prepare_part(self._part(tp, records, draft), draft):
+                for tp, records in inputs:
+                    async for each in self._prepared(self._part(tp, records, draft), draft):
                         wanted = self._wanted(each.computed.requests, each.candidates)
-                        prepared.append((each, questions.put(each.runtime, each.computed.rows, wanted)))
-                    questions.send(QUESTION_ROWS)
-                    await asyncio.sleep(0)  # the loop's sockets have their turn
+                        prepared.append((each, questions.ask(each.runtime, each.computed.rows, wanted)))
             await questions.answered()
         finally:
             questions.cancel()  # where the batch failed nobody waits for them
@@ -204,22 +202,28 @@ class DecisionWork:
             for part in draft.parts:
                 self._settle(part, draft)
 
-    def _prepare_part(self, part: Part, draft: Draft) -> Iterator[Prepared]:
-        for agent, requests in part.checked.accepted.items():
-            for assigned, some in part.groups(requests):
-                yield self._prepare(part, self._around.runtimes[agent], assigned, some, draft)
+    async def _prepared(self, part: Part, draft: Draft) -> AsyncIterator[Prepared]:
+        """Slice by slice, and each agent's requests once there are enough of them; the loop's sockets have turns."""
+        assert self._answered is not None, "restored before the first batch"
+        for some in pieces(part.requests, SLICE_RECORDS):
+            part.take(self._around.validator.check(some, self._answered, draft.answered))
+            for agent, assigned, requests in part.groups(GROUP_ROWS):
+                yield self._prepare(part, self._around.runtimes[agent], assigned, requests, draft)
+            await asyncio.sleep(0)
+        count = 0
+        for agent, assigned, requests in part.groups(1):
+            yield self._prepare(part, self._around.runtimes[agent], assigned, requests, draft)
+            count += len(requests)
+            if count >= SLICE_RECORDS:
+                count = 0
+                await asyncio.sleep(0)
 
     def _part(self, tp: TopicPartition, records: list[Record], draft: Draft) -> Part:
-        assert self._answered is not None, "restored before the first batch"
-        check = self._around.validator.check
         if tp == self._tp:
-            checked = check(records, self._answered, draft.answered)
-            part = Part(tp, records, records, checked, sent_again(records, tp.topic))
+            part = Part(tp, records, records, sent_again(records, tp.topic))
         else:
             requests, came, foreign = all_returned(records, self._tp.topic)
-            checked = check(requests, self._answered, draft.answered)
-            part = Part(tp, records, requests, checked, came, waited=True)
-            part.checked.rejected += foreign
+            part = Part(tp, records, requests, came, Checked(rejected=foreign), waited=True)
         draft.parts.append(part)
         return part
 

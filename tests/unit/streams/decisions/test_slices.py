@@ -36,7 +36,7 @@ async def test_questions_go_out_and_sockets_are_served_while_the_rest_computes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(work, "SLICE_RECORDS", 3)
-    monkeypatch.setattr(work, "QUESTION_ROWS", 3)
+    monkeypatch.setattr(work, "GROUP_ROWS", 3)
     order = Order()
     world = World(scorer=Score(order.served))
     world.flag(100, 1)
@@ -69,7 +69,7 @@ async def test_an_agent_with_few_requests_in_a_slice_is_one_question_and_each_ge
     least: int, asked: dict[str, list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(work, "SLICE_RECORDS", 6)
-    monkeypatch.setattr(work, "QUESTION_ROWS", least)
+    monkeypatch.setattr(work, "GROUP_ROWS", least)
     seen: dict[str, list[int]] = {}
 
     class Noted(Score):
