@@ -44,7 +44,9 @@ async def remember(
 ) -> int:
     """Fill ``answered`` from the last outcomes of a partition; the number read.
 
-    Reads `read_committed`, and after the partition was fenced: what is there then is all that there is.
+    Reads `read_committed`, and after the partition was fenced: what is there then is all that there is. Offsets are more
+    than ids, for the ends of transactions take some, and what was aborted does. So where ``ids_max`` of them hold fewer
+    ids than `Answered` keeps for certain, it is read again from further back: as far as the window or the log reaches.
     """
     began = time.monotonic()
     consumer = reading.consumer(
@@ -58,9 +60,14 @@ async def remember(
         consumer.assign([tp])
         first = (await consumer.beginning_offsets([tp]))[tp]
         end = (await consumer.end_offsets([tp]))[tp]
-        start = max(first, end - ids_max)
-        consumer.seek(tp, start)
-        count = await _read(consumer, tp, end, answered, datetime.now(UTC) - timedelta(seconds=window_s))
+        since = datetime.now(UTC) - timedelta(seconds=window_s)
+        reach, certain = ids_max, (ids_max + 1) // 2
+        while True:
+            consumer.seek(tp, max(first, end - reach))
+            count, passed = await _read(consumer, tp, end, answered, since)
+            if count >= certain or passed or end - reach <= first:
+                break
+            reach *= 2
     finally:
         await consumer.stop()
     if count:
@@ -72,15 +79,20 @@ async def remember(
 
 async def _read(
     consumer: AIOKafkaConsumer, tp: TopicPartition, end: int, answered: Answered, since: datetime
-) -> int:
-    count = 0
+) -> tuple[int, bool]:
+    """How many ids it kept, and whether it met one that the window no longer reaches."""
+    count, passed = 0, False
     while await consumer.position(tp) < end:
         fetched = await consumer.getmany(tp, timeout_ms=POLL_MS, max_records=5_000)
         ids = {}
         for record in fetched.get(tp, ()):
             known = recalled(record.value)
-            if known is not None and known[2] >= since:
+            if known is None:
+                continue
+            if known[2] >= since:
                 ids[key(known[0])] = known[1]
+            else:
+                passed = True
         answered.keep(ids, time.monotonic())
         count += len(ids)
-    return count
+    return count, passed

@@ -85,18 +85,6 @@ async def test_a_restart_forgets_that_the_source_was_paused() -> None:
     assert len(world.broker.outcomes()) == 50
 
 
-@pytest.mark.parametrize("fate", ["hang", "hang after"])
-async def test_a_commit_that_hangs_ends_at_its_deadline_and_is_done_again_if_it_must(fate: str) -> None:
-    world = World(scorer=Score(), deadline_s=0.02)
-    produce(world, 3)
-    world.broker.fates.append(fate)
-    world.run()
-    await world.until(lambda: len(world.source.begun) >= 2)
-    await world.caught_up()
-    await world.stop()
-    assert [o.decision_id for o in world.broker.outcomes()] == ["r0", "r1", "r2"]
-
-
 async def test_an_open_that_hangs_ends_at_its_deadline() -> None:
     opened = []
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
 
 from pointsman.models.registry import load_agents
 from pointsman.schemas.errors import InvalidSetting
+from pointsman.streams.commit import AtLeastOnce, Committer, Transactional
+from pointsman.streams.lane import Lane
 from pointsman.streams.settings import load
 from pointsman.streams.topics import Names
 from pointsman.streams.topology import Topology, build, exactly_once
@@ -31,8 +35,9 @@ def test_exactly_once_is_refused_where_it_would_not_be_true() -> None:
         exactly_once(load({"delivery": "exactly_once"}, {}).settings, embedded=True)
 
 
-def built(data_dir: Path, lanes: str) -> Topology:
-    settings = load({"lanes": lanes.split(","), "data_dir": str(data_dir), "partitions": 4}, {}).settings
+def built(data_dir: Path, lanes: str, *, embedded: bool = False, **more: Any) -> Topology:
+    given = {"lanes": lanes.split(","), "data_dir": str(data_dir), "partitions": 4, **more}
+    settings = load(given, {}).settings
     names = Names(settings.topic_prefix)
     return build(
         settings,
@@ -40,10 +45,49 @@ def built(data_dir: Path, lanes: str) -> Topology:
         servers="127.0.0.1:9",
         dsn="",
         cluster="c",
-        embedded=False,
+        embedded=embedded,
         scorer=None,
         partitions={names.requests: 6, names.dead_letters: 6, names.summaries: 6},
     )
+
+
+async def committers(lane: Lane | None) -> list[Any]:
+    """What the loops of two partitions would commit with; nothing is started."""
+    assert lane is not None
+    made = []
+    for number in (0, 3):
+        _, committer = lane._factory(
+            lane, number, tuple(TopicPartition(topic, number) for topic in lane.topics)
+        )
+        made.append(committer())
+        await made[-1].close()
+    await lane.consumer.stop()
+    return made
+
+
+@pytest.mark.parametrize(
+    ("delivery", "embedded", "kind"),
+    [
+        ("auto", False, Transactional),
+        ("exactly_once", False, Transactional),
+        ("at_least_once", False, AtLeastOnce),
+        ("auto", True, AtLeastOnce),
+        ("at_least_once", True, AtLeastOnce),
+    ],
+)
+async def test_a_worker_decides_in_transactions_wherever_it_says_so(
+    delivery: str, embedded: bool, kind: type[Committer], tmp_path: Path
+) -> None:
+    made = await committers(built(tmp_path, "decisions", embedded=embedded, delivery=delivery).decisions)
+    assert [type(each) for each in made] == [kind, kind]
+    ids = [getattr(each._producer._txn_manager, "transactional_id", None) for each in made]
+    fenced = [f"pointsman-{Names().requests}-{number}" for number in (0, 3)]  # by whoever owns it next
+    assert ids == (fenced if kind is Transactional else [None, None])
+
+
+async def test_no_worker_begins_that_was_to_decide_exactly_once_and_cannot(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSetting, match="delivery"):
+        built(tmp_path, "decisions", embedded=True, delivery="exactly_once")
 
 
 async def test_a_worker_without_live_figures_has_no_app_that_could_fail_for_want_of_a_topic(

@@ -145,16 +145,6 @@ async def test_nothing_waits_for_a_shadow_answer() -> None:
     assert not world.work._asking
 
 
-@pytest.mark.parametrize("error", [ModelFailure("busy"), RuntimeError("a bug"), None])
-async def test_a_shadow_answer_that_does_not_come_is_counted_and_forgotten(error: Exception | None) -> None:
-    world = World(scorer=Score(shadow=raising(error) if error else lambda _rows: []))
-    await process(world, valid("a"))
-    await world.pump()
-    await process(world, final=True)
-    assert world.broker.shadows() == []
-    assert not world.work._asking
-
-
 async def test_shadow_answers_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work, "SHADOW_ROWS_MAX", 7)
     world = World(scorer=Score())

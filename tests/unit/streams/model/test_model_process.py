@@ -165,12 +165,21 @@ async def test_after_a_kill_a_new_one_takes_its_place_and_the_same_client_goes_o
         assert process.restarts == restarts == 1
 
 
-async def test_a_request_that_kills_the_model_fails_alone_and_at_once() -> None:
+async def test_what_is_in_flight_when_the_model_dies_fails_at_once_and_nothing_after_it() -> None:
     async with running() as (process, client):
         await until_it_answers(client, "obedient")
-        with pytest.raises(ModelFailure, match="model_unavailable"):
-            await client.score("obedient", [DIES], deadline_ms=HANG_S * 1000)
+        asked = [("obedient", DIES), ("plain", ROW), ("obedient", ROW), ("plain", ROW)]
+        ends = await asyncio.wait_for(
+            asyncio.gather(
+                *(client.score(agent, [row], deadline_ms=60_000) for agent, row in asked),
+                return_exceptions=True,
+            ),
+            HANG_S,
+        )
+        assert [getattr(end, "reason", end) for end in ends] == ["model_unavailable"] * 4
+        assert client.breaker("plain") is client.breaker("obedient") is State.CLOSED
         await until_it_answers(client, "obedient")
+        await until_it_answers(client, "plain")
         assert process.restarts == 1
 
 
