@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from pointsman.streams import connections
-
 T = TypeVar("T")
 
 
@@ -22,5 +20,7 @@ def _factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
         import uvloop  # noqa: PLC0415 - not made for Windows, where asyncio's own loop serves
     except ImportError:
         return None
+    from pointsman.streams import connections  # noqa: PLC0415 - it imports the client, which not every command needs
+
     connections.install()
     return uvloop.new_event_loop

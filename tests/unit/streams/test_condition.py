@@ -47,7 +47,7 @@ def test_the_worst_of_several_counts() -> None:
 def test_a_worker_with_a_backlog_is_healthy_and_says_that_it_is_behind() -> None:
     lanes = {name: SimpleNamespace(name=name, health=report) for name in ("decisions", "sink")}
     lanes["sink"].health = lambda: report(lag=10**6)
-    topology: Any = SimpleNamespace(**lanes, flags=None)
+    topology: Any = SimpleNamespace(**lanes, flags=None, control=None)
     health = Worker(Settings(), topology, {}).health()
     assert (health["healthy"], health["ready"], health["condition"]) == (True, True, "behind")
     assert [lane["condition"] for lane in health["lanes"].values()] == ["ok", "behind"]

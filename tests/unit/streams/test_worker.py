@@ -15,6 +15,7 @@ from mode import Service
 
 from pointsman.streams import metrics, worker
 from pointsman.streams.collector import Collector
+from pointsman.streams.control import ControlPlane
 from pointsman.streams.errors import KafkaUnavailable
 from pointsman.streams.settings import Settings
 from pointsman.streams.worker import Place, Worker, _either, _serve
@@ -130,6 +131,19 @@ async def test_health_says_whether_the_control_plane_is_up_and_without_one_that_
     assert crew.worker.health()["healthy"]
     topology.control = None
     assert crew.worker.health()["control_plane"] is True
+
+
+async def test_a_crash_of_the_control_plane_reaches_no_lane() -> None:
+    def fails() -> Any:
+        raise RuntimeError("its topics cannot be made")
+
+    crew = Crew()
+    crew.worker.topology.control = plane = ControlPlane(fails, AsyncMock())
+    async with crew.serving() as task:
+        await until(lambda: not plane.up)
+        assert not any(part.crashed for part in (crew.ops, crew.flags, crew.lane))
+        assert not task.done()
+    assert "stop lane" in crew.notes
 
 
 async def test_where_no_control_plane_is_wanted_none_is_down() -> None:
