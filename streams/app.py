@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import faust
 
 from pointsman.streams import reading
 from pointsman.streams.settings import Settings
+
+METADATA_MAX_AGE_MS: Final = 10_000
 
 
 def create_app(settings: Settings, servers: str, *, embedded: bool, partitions: int) -> faust.App:
@@ -28,6 +31,8 @@ def create_app(settings: Settings, servers: str, *, embedded: bool, partitions: 
         topic_allow_declare=not embedded,
         topic_disable_leader=True,
         stream_wait_empty=False,
+        # A broker that goes while topics are asked for leaves the app without partitions until the client asks again.
+        consumer_metadata_max_age_ms=METADATA_MAX_AGE_MS,
         broker_session_timeout=settings.session_timeout_ms / 1000,
         broker_heartbeat_interval=settings.session_timeout_ms / 6000,
     )

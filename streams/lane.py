@@ -213,6 +213,7 @@ class Lane(Service):
     async def _watch(self) -> None:
         while not self.should_stop and not self.halted:
             self._check_consumer()
+            reading.inform(self.consumer, self.topics)
             try:
                 await self.measure()
             except KafkaError as error:  # partitions were taken away meanwhile
@@ -301,9 +302,7 @@ class Lane(Service):
         """Stop all loops; one that does not end in time is cancelled, its batch done again by the successor."""
         for number, loop in self.loops.items():
             loop.stop()
-            if (
-                not loop.ready.is_set()
-            ):  # it fences, waits for flags or reads back: nothing of it needs finishing
+            if not loop.ready.is_set():  # it fences, or reads back: nothing of it needs finishing
                 self._running[number].cancel()
         if self._running:
             _, late = await asyncio.wait(self._running.values(), timeout=self.settings.drain_s)
@@ -366,6 +365,7 @@ class Lane(Service):
         ]
         polling = now - self._polled < self.settings.stalled_after_s + POLL_MS / 1000
         healthy = not stalled and polling and not self.halted
+        informed = reading.informed(self.consumer, self.topics)
         self.metrics.lag.set(sum(lags.values()))
         self.metrics.waiting.set(waiting)
         self.metrics.buffered.set(sum(loop.buffered for loop in self.loops.values()))
@@ -374,7 +374,7 @@ class Lane(Service):
         return {
             "healthy": healthy,
             "halted": self.halted,
-            "ready": self.assigned and all(loop.ready.is_set() for loop in self.loops.values()),
+            "ready": self.assigned and informed and all(loop.ready.is_set() for loop in self.loops.values()),
             "partitions": sorted(self.loops),
             "lag_records": sum(lags.values()),
             "waiting_records": waiting,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import aiokafka.codec
@@ -66,6 +66,21 @@ def ended(consumer: AIOKafkaConsumer) -> list[asyncio.Future[Any]]:
     reader, member, client = consumer._fetcher, consumer._coordinator, consumer._client  # noqa: SLF001
     tasks = (reader.error_future, member._coordination_task, client._sync_task)  # noqa: SLF001
     return [task for task in tasks if task.done()]
+
+
+def informed(consumer: AIOKafkaConsumer, topics: Iterable[str]) -> bool:
+    """Whether the client knows the partitions of these topics."""
+    return all(consumer.partitions_for_topic(topic) is not None for topic in topics)
+
+
+def inform(consumer: AIOKafkaConsumer, topics: Iterable[str]) -> None:
+    """Have the client ask for topics that it knows nothing of; call it again and again.
+
+    It asks once by itself, and where the broker has just gone, not again for five minutes. Who leads the group meanwhile
+    gives nobody a partition of them. Once they are known, the client has the group begin anew.
+    """
+    if not informed(consumer, topics):
+        consumer._client.force_metadata_update()  # noqa: SLF001
 
 
 class BadChecksum(CorruptRecordException):  # type: ignore[misc]

@@ -78,8 +78,10 @@ class Reader:
 
 
 @contextlib.asynccontextmanager
-async def reading(bootstrap: str, topic: str, kept: Kept, **settings: Any) -> AsyncIterator[Lane]:
-    """A lane that runs."""
+async def reading(
+    bootstrap: str, topic: str, kept: Kept, made: Callable[[Lane], None] = lambda _: None, **settings: Any
+) -> AsyncIterator[Lane]:
+    """A lane that runs; ``made`` gets it before it starts."""
     settings = {"session_timeout_ms": 6_000, "drain_s": 1, **settings}
 
     def factory(_lane: Lane, _number: int, owned: tuple[TopicPartition, ...]) -> Any:
@@ -94,6 +96,7 @@ async def reading(bootstrap: str, topic: str, kept: Kept, **settings: Any) -> As
         settings=Settings(**settings),
         factory=factory,
     )
+    made(lane)
     await lane.start()
     try:
         yield lane

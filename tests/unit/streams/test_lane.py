@@ -40,6 +40,7 @@ class Consumer:
         self.alone: dict[TopicPartition, list[Any]] = {}
         """What it gives, asked for them alone."""
         self.listener: Any = None
+        self.partitions_for_topic = lambda _topic: {0}
         self._fetcher = SimpleNamespace(error_future=Future())
         self._coordinator = SimpleNamespace(_coordination_task=Future())
         self._client = SimpleNamespace(_sync_task=Future())
