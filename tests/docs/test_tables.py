@@ -112,7 +112,7 @@ def test_fields_of_the_model_card_are_documented() -> None:
     described = {
         word for row in table(DOCS / "agents.md", "field") for word in re.findall(r"`(\w+)`", row[0])
     }
-    own = {"notes", "model_file", "format"}
+    own = {"notes", "format"}
     assert described == set(Card.__struct_fields__) - own
 
 
