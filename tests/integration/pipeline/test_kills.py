@@ -16,7 +16,15 @@ from tests.chaos import evidence
 from tests.support import held
 from tests.support.held import Held
 from tests.support.kafka import Kafka, KafkaServer, free_ports
-from tests.support.pipeline import EXAMPLES, Pipeline, WorkerProcess, account, async_wait_for, request, wait_for
+from tests.support.pipeline import (
+    EXAMPLES,
+    Pipeline,
+    WorkerProcess,
+    account,
+    async_wait_for,
+    request,
+    wait_for,
+)
 from tests.support.postgres import PostgresServer
 
 FLAG = "ml-agent-rollout"
