@@ -28,6 +28,8 @@ LOOK_S: Final = 2.0
 DRAIN_S: Final = 180.0
 """All of it: a broker that reads its log again, sessions that end, transactions that time out, then the backlog."""
 FLUSH_S: Final = 90.0
+LAST_LINES: Final = 25
+"""Of each log in a report: a few seconds of a worker in trouble."""
 BROKER_AWAY: Final = re.compile("no Kafka broker answers|stopped answering during the start")
 """The one reason for which a worker may end by itself: it was started while the broker was away."""
 
@@ -84,6 +86,18 @@ class Run:
             self.stage.close()
         self.result.seconds = round(time.monotonic() - began, 1)
         return self.result
+
+    def report(self) -> str:
+        """All that was found, and the end of each member's logs, which are gone with their folder."""
+        result = self.result
+        parts = [f"{len(result.findings)} findings after {len(result.done)} faults", *result.findings]
+        parts += [f"left out: {fault}: {why}" for fault, why in result.left_out.items()]
+        for log in (log for member in self.stage.members.values() for log in member.logs):
+            parts.append(f"-- the end of {log.name}")
+            parts += (
+                log.read_text(errors="replace").splitlines()[-LAST_LINES:] if log.exists() else ["(nothing)"]
+            )
+        return "\n".join(parts)
 
     # -- the load and the faults -----------------------------------------------------------------
 

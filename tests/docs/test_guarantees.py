@@ -14,7 +14,7 @@ PAGE = ROOT / "docs" / "guarantees.md"
 WITHOUT_TESTS = {"What is not promised"}
 SECTIONS = (
     "Delivery", "Retries and redrive", "Routing", "Fallback and deadlines", "Bad input", "Sink and aggregates", "Flags",
-    "Restarts and rebalances", "Topics that change", "Memory", "What is not promised",
+    "Restarts and rebalances", "Other versions", "Topics that change", "Memory", "What is not promised",
 )  # fmt: skip
 HEADING = re.compile(r"^## (.*)$", re.MULTILINE)
 BULLET = re.compile(r"^- (.*(?:\n  .*)*)", re.MULTILINE)

@@ -21,10 +21,11 @@ from pointsman.streams.model.failure import Reason
 from pointsman.streams.model.observe import ServerMetrics
 from pointsman.streams.settings import NAMES, Settings, meaning
 from tests.support.pages import inline, table
-from tests.support.sources import ROOT, text
+from tests.support.sources import ROOT, python, text
 
 DOCS = ROOT / "docs"
 OPERATIONS, MESSAGES, HOW = DOCS / "operations.md", DOCS / "messages.md", DOCS / "how-it-works.md"
+GUARANTEES = DOCS / "guarantees.md"
 
 
 def shown(setting: str) -> str:
@@ -65,6 +66,15 @@ def test_alerts_name_metrics_that_there_are() -> None:
     assert len(rows) > 5
     for when, _ in rows:
         assert set(re.findall(r"pointsman_\w+", when)) <= known
+
+
+def test_guarantees_name_metrics_and_log_lines_that_there_are() -> None:
+    page = text(GUARANTEES)
+    assert set(re.findall(r"`(pointsman_\w+)`", page)) <= {name for name, _, _ in collected()}
+    lines = re.findall(r"(?:logged|the log has) \(?`([^`]+)`", page)
+    assert len(lines) == 2
+    code = "".join(text(path) for path in python("streams"))
+    assert [line for line in lines if f'"{line}"' not in code] == []
 
 
 def test_reasons_and_headers_of_dead_letters_are_documented() -> None:

@@ -66,10 +66,12 @@ class WorkerProcess:
 
     def ops(self) -> str | None:
         """Address of its operations port, once it said so."""
-        for line in self.log.read_bytes()[self._began :].splitlines():
-            if b'"worker runs"' in line:
-                return str(json.loads(line)["ops"])
-        return None
+        return next((str(line["ops"]) for line in self.lines() if line["event"] == "worker runs"), None)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """What it has logged, but for a line that is still being written, or is none of its log's."""
+        whole = self.log.read_bytes()[self._began :].split(b"\n")[:-1]
+        return [json.loads(line) for line in whole if line.startswith(b'{"') and line.endswith(b"}")]
 
     def report(self, page: str) -> Any:
         """A page of the operations port, whatever its status; None while there is none."""
@@ -292,9 +294,8 @@ def to_end(reader: Consumer, topic: str) -> list[Any]:
     ends = {tp.partition: reader.get_watermark_offsets(tp, timeout=20)[1] for tp in reader.assignment()}
     found: list[Any] = []
     deadline = time.monotonic() + WAIT_S
-    while any(
-        tp.offset < ends[tp.partition] for tp in reader.position(reader.assignment()) if tp.offset >= 0
-    ):
+    # A partition of which nothing was read yet has a position below 0.
+    while any(max(0, tp.offset) < ends[tp.partition] for tp in reader.position(reader.assignment())):
         assert time.monotonic() < deadline, f"{topic}: its end was not reached"
         batch = good(reader.consume(1000, 0.5))
         if not batch:  # only transaction markers are left: no record will come

@@ -67,6 +67,11 @@ def test_eight_faults_lose_and_double_nothing_and_what_is_planted_afterwards_is_
         run.end()
         assert [each for each in run.result.findings if not OF_A_LIBRARY.match(each)] == []
         _plant(run)
+    except BaseException:
+        print(
+            run.report()
+        )  # pytest shows the first of the findings alone, and removes old folders with their logs
+        raise
     finally:
         run.stage.close()
 

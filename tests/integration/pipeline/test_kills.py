@@ -8,14 +8,38 @@ import random
 import signal
 import threading
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from tests.chaos import evidence
+from tests.support import held
+from tests.support.held import Held
 from tests.support.kafka import Kafka, KafkaServer, free_ports
-from tests.support.pipeline import Pipeline, account, async_wait_for, request
+from tests.support.pipeline import (
+    EXAMPLES,
+    Pipeline,
+    WorkerProcess,
+    account,
+    async_wait_for,
+    request,
+    wait_for,
+)
 from tests.support.postgres import PostgresServer
 
 FLAG = "ml-agent-rollout"
 COUNT = 4_000
 ROWS = "SELECT count(*) FROM ml_learning.agent_decisions"
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Held:
+    """Workers that have it can be held in the middle of a batch; `agents` says where they find it."""
+    return Held(tmp_path)
+
+
+def agents(gate: Held) -> dict[str, str]:
+    return {"agents": f"{EXAMPLES}:{gate.folder}"}
 
 
 class Load:
@@ -24,6 +48,8 @@ class Load:
     def __init__(self, pipeline: Pipeline, count: int, chunk: int = 50) -> None:
         self.ids = [f"r-{number}" for number in range(count)]
         self._pipeline, self._count, self._chunk = pipeline, count, chunk
+        self.sent = 0
+        """Requests that the broker has."""
         self._go = threading.Semaphore(0)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -44,6 +70,33 @@ class Load:
         for start in range(0, self._count, self._chunk):
             self._go.acquire()
             self._pipeline.send(request(number) for number in range(start, start + self._chunk))
+            self.sent += self._chunk
+
+    def hold(self, gate: Held, worker: WorkerProcess) -> None:
+        """Return once the worker stands still in the middle of a batch, with requests that nobody has decided."""
+        gate.shut()
+        name = f"held-{len(self.ids)}"
+        self._pipeline.send([held.ask(name)])
+        self.ids.append(f"r-{name}")
+        gate.wait(worker)
+        assert self.undone() > 0
+
+    def undone(self) -> int:
+        """Requests that the broker has and that have no committed outcome."""
+        extra = len(self.ids) - self._count
+        return self.sent + extra - len({each.key() for each in decided(self._pipeline)})
+
+
+def decided(pipeline: Pipeline, least: int = 0) -> list[Any]:
+    """All committed outcomes, once there are so many."""
+    found: list[Any] = []
+
+    def enough() -> bool:
+        found[:] = evidence.read(pipeline.bootstrap, pipeline.names.outcomes)
+        return len(found) >= least
+
+    wait_for(enough, f"{least} outcomes", detail=lambda: f"{len(found)} are there")
+    return found
 
 
 def check(pipeline: Pipeline, ids: list[str]) -> None:
@@ -65,7 +118,10 @@ def check(pipeline: Pipeline, ids: list[str]) -> None:
     ) == [(0,)]
 
 
-async def test_killed_workers_and_model_processes_lose_and_double_nothing(pipeline: Pipeline) -> None:
+async def test_killed_workers_and_model_processes_lose_and_double_nothing(
+    pipeline: Pipeline, gate: Held
+) -> None:
+    pipeline.options |= agents(gate)
     await pipeline.prepare(flag=FLAG, percentage=50)
     chance = random.Random(20261121)
     decisions, sink = pipeline.worker().wait_ready(), pipeline.worker("sink").wait_ready()
@@ -74,13 +130,21 @@ async def test_killed_workers_and_model_processes_lose_and_double_nothing(pipeli
     def killed() -> None:
         nonlocal decisions, sink
         for _ in range(3):
+            done = len(decided(pipeline))
             load.more(0.15)
-            reached = chance.randrange(100, 400)
-            pipeline.read(pipeline.names.outcomes, lambda found, least=reached: len(found) >= least)
+            done = len(decided(pipeline, done + chance.randrange(100, 400)))
             os.kill(decisions.model_pid(), signal.SIGKILL)
+            sink.signal(signal.SIGSTOP)
+            load.more(0.05)
+            # The model's next process takes its time, and of these the sink has written nothing.
+            decided(pipeline, done + 20)
+            load.hold(gate, decisions)
             load.more(0.05)
             decisions.kill()
+            assert pipeline.rows(ROWS) < [(len(decided(pipeline)),)], "the sink had more to write"
             sink.kill()
+            assert load.undone() > 0, "what was under way is undone"
+            gate.open()
             decisions, sink = pipeline.worker(), pipeline.worker("sink")
             decisions.wait_ready()
             sink.wait_ready()
@@ -88,22 +152,35 @@ async def test_killed_workers_and_model_processes_lose_and_double_nothing(pipeli
 
     await asyncio.to_thread(killed)
     await asyncio.to_thread(check, pipeline, load.ids)
+    fallbacks = "SELECT count(*) FROM ml_learning.agent_decisions WHERE fallback_reason IS NOT NULL"
+    assert pipeline.rows(fallbacks) > [(0,)], "the model was missed"
 
 
-async def test_a_paused_and_resumed_owner_is_fenced(pipeline: Pipeline) -> None:
+async def test_a_paused_and_resumed_owner_is_fenced(pipeline: Pipeline, gate: Held) -> None:
+    pipeline.options |= agents(gate)
     await pipeline.prepare(flag=FLAG, percentage=50)
     paused = pipeline.worker().wait_ready()
     pipeline.worker("sink").wait_ready()
     load = Load(pipeline, 1_000)
 
+    def assignments() -> int:
+        return sum(
+            line["event"] == "partitions assigned" and line["lane"] == "decisions" for line in paused.lines()
+        )
+
     def scene() -> None:
         load.more(0.3)
-        pipeline.read(pipeline.names.outcomes, lambda found: len(found) >= 50)
+        decided(pipeline, 50)
+        load.hold(gate, paused)
         paused.signal(signal.SIGSTOP)
+        gate.open()
         load.more(0.3)
         pipeline.worker().wait_ready()
-        pipeline.read(pipeline.names.outcomes, lambda found: len(found) >= 600)
+        decided(pipeline, 601)
+        assert load.undone() == 0, "the batch that the paused worker holds was done by its successor"
         paused.signal(signal.SIGCONT)
+        # It is given partitions anew only when it is done with those that it had, and with the batch in its hands.
+        wait_for(lambda: assignments() >= 2, "the paused worker to lose its partitions", detail=paused.tail)
         load.finish()
 
     await asyncio.to_thread(scene)
@@ -176,18 +253,25 @@ async def test_a_database_that_is_down_delays_rows_and_nothing_else(
 
 
 async def test_a_broker_that_is_killed_and_comes_back(
-    own_kafka: KafkaServer, database: str, topic_prefix: str, tmp_path: Path
+    own_kafka: KafkaServer, database: str, topic_prefix: str, tmp_path: Path, gate: Held
 ) -> None:
-    pipeline = Pipeline(own_kafka.bootstrap, database, topic_prefix, tmp_path)
+    pipeline = Pipeline(own_kafka.bootstrap, database, topic_prefix, tmp_path, agents(gate))
     try:
         await pipeline.prepare(flag=FLAG, percentage=50)
-        pipeline.worker().wait_ready()
+        worker = pipeline.worker().wait_ready()
         pipeline.worker("sink").wait_ready()
-        pipeline.send(request(number) for number in range(300))
-        await asyncio.to_thread(pipeline.read, pipeline.names.outcomes, lambda found: len(found) >= 20)
-        own_kafka.kill()
-        own_kafka.start()
-        await asyncio.to_thread(pipeline.send, (request(number) for number in range(300, 600)))
-        await asyncio.to_thread(check, pipeline, [f"r-{number}" for number in range(600)])
+        load = Load(pipeline, 600)
+
+        def scene() -> None:
+            load.more(0.5)
+            decided(pipeline, 20)
+            load.hold(gate, worker)
+            own_kafka.kill()
+            gate.open()
+            own_kafka.start()
+            load.finish()
+
+        await asyncio.to_thread(scene)
+        await asyncio.to_thread(check, pipeline, load.ids)
     finally:
         pipeline.close()

@@ -6,6 +6,7 @@ import asyncio
 import os
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -197,3 +198,22 @@ async def test_of_two_runs_at_once_the_later_fences_the_earlier_and_each_letter_
     assert len(requests) == 6
     notes = await asyncio.to_thread(pipeline.read, pipeline.names.redrives, lambda found: len(found) >= 3)
     assert [b'"redriven_by":"quick"' in each.value() for each in notes] == [True] * 3
+
+
+async def test_a_run_that_fails_between_messages_and_notes_has_sent_nothing(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await pipeline.prepare()
+    worker = pipeline.worker(retry_reasons="").wait_ready()
+    pipeline.send([(b"k", b"{"), (b"k", b"["), (b"k", b"nonsense")])
+    await letters(pipeline, 3)
+    assert worker.stop() == 0
+    redriver = Redriver(pipeline.bootstrap, pipeline.names, group=pipeline.settings.group, by="me")
+    with monkeypatch.context() as patch:
+        patch.setattr(redriver, "_notes", AsyncMock(side_effect=OSError("gone")))
+        with pytest.raises(OSError, match="gone"):
+            await redriver.run(Wanted(), most=10, times_max=3)
+    results = await redriver.run(Wanted(), most=10, times_max=3)
+    assert [each.end for each in results] == ["sent"] * 3
+    requests = await asyncio.to_thread(pipeline.read, pipeline.names.requests, lambda found: len(found) >= 6)
+    assert len(requests) == 6, "each once, and once again"

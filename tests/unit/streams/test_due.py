@@ -82,3 +82,18 @@ def test_a_record_is_not_taken_before_one_that_lies_before_it() -> None:
     assert due.ready() == 0
     clocks.pass_(5.1)
     assert due.ready() == 2
+
+
+@pytest.mark.parametrize(("jump_s", "left_s"), [(3_600, 0), (2, 1), (0, 3), (-1, 4), (-3_600, 5)])
+def test_what_is_read_anew_waits_by_the_clock_of_then_and_never_longer_than_its_delay(
+    jump_s: float, left_s: float
+) -> None:
+    clocks = Clocks()
+    waits = [record(b"x", timestamp=clocks.written(2))]
+    before = clocks.due(5)
+    before.offered(waits)
+    assert before.left() == pytest.approx(3)
+    clocks.wall_s += jump_s
+    after = clocks.due(5)  # of a worker that was started again, or took the partition over
+    after.offered(waits)
+    assert after.left() == pytest.approx(left_s)

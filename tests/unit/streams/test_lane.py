@@ -219,18 +219,6 @@ async def test_nothing_flows_from_the_assignment_until_the_loop_has_sought() -> 
     await world.lane.release()
 
 
-async def test_a_release_ends_all_loops_even_one_that_will_not_end() -> None:
-    world = World(drain_s=1)
-    await world.own(ONE, TWO)
-    world.idle[1].closing = 3_600
-    tasks = [task for task in asyncio.all_tasks() if task.get_name() in ("test-1", "test-2")]
-    assert len(tasks) == 2
-    await asyncio.wait_for(world.lane.release(), 20)
-    assert all(task.done() for task in tasks)
-    assert world.lane.loops == {}
-    assert not world.lane.health()["ready"]
-
-
 @pytest.mark.parametrize(("loops", "interval"), [(1, 0.02), (8, 0.02), (80, 0.2)])
 def test_the_interval_grows_with_the_partitions_so_that_commits_a_second_hold(
     loops: int, interval: float

@@ -28,7 +28,7 @@ async def test_nothing_flows_before_the_partition_is_fenced_restored_and_sought(
 
     async def restored() -> None:
         order.append("restore")
-        assert not world.loop.ready.is_set()
+        assert (world.loop.ready.is_set(), world.source.begun) == (False, [])
 
     class Watched(FakeCommitter):
         async def open(self) -> Committed:

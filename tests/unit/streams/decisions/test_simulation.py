@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -13,15 +13,17 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from pointsman.models.decider import Row
 from pointsman.models.split import even, sticky
 from pointsman.streams import partition
 from pointsman.streams.decisions import work
 from pointsman.streams.decisions.tally import decode_metadata
 from tests.builders import Score, request
-from tests.unit.streams.decisions.decision_world import SEED, World
+from tests.unit.streams.decisions.decision_world import NAMES, SEED, World
 
 FATES = ["ok", "before", "after", "hang", "hang after", "fenced", "open"]
-KINDS = ["even", "unit", "other", "repeat", "reused", "not json", "boom", "seven", "nan"]
+KINDS = ["even", "unit", "other", "unsure", "repeat", "reused", "not json", "boom", "seven", "nan"]
+UNSURE = 0.55
 actions = st.one_of(
     st.tuples(
         st.just("produce"),
@@ -45,11 +47,16 @@ def no_backoff() -> Iterator[None]:
         yield
 
 
+def scores(rows: Sequence[Row]) -> list[float]:
+    """The model's: as unsure as the rules of what they are unsure of."""
+    return [0.45 if row[0] == UNSURE else 0.25 for row in rows]
+
+
 class Run:
     """What was produced and what must come of it."""
 
     def __init__(self) -> None:
-        self.world = World(scorer=Score())
+        self.world = World(scorer=Score(served=scores))
         self.ids: dict[str, dict[str, Any]] = {}
         self.invalid: list[int] = []
         self.repeats = 0
@@ -74,7 +81,7 @@ class Run:
             value = request(id_, **INPUTS[kind])
         raw = b"nonsense" if kind == "not json" else msgspec.json.encode(value)
         broker.produce(raw, str(value.get("unit") or value["id"]).encode(), gap)
-        if kind in ("even", "unit", "other"):
+        if kind in ("even", "unit", "other", "unsure"):
             self.ids[id_] = value
         elif kind != "repeat":
             self.invalid.append(broker.requests[-1].offset)
@@ -116,6 +123,7 @@ INPUTS: dict[str, dict[str, Any]] = {
     "even": {},
     "unit": {"unit": "repo-1"},
     "other": {"agent": "other"},
+    "unsure": {"input": {"p": UNSURE}},
     "not json": {},
     "boom": {"input": {"text": "boom"}},
     "seven": {"input": {"text": "seven--"}},
@@ -127,6 +135,14 @@ INPUTS: dict[str, dict[str, Any]] = {
 @given(st.lists(actions, max_size=14))
 @example(
     [("produce", [("even", 0)] * 6), ("fate", ["after", "before", "hang after"]), ("pump", 20), ("crash", 0)]
+)
+@example(
+    [
+        ("flag", 50.0),
+        ("produce", [("unsure", 0), ("even", 0)] * 3),
+        ("fate", ["after", "before", "hang"]),
+        ("pump", 20),
+    ]
 )
 @example(
     [
@@ -151,6 +167,7 @@ async def simulate(script: list[tuple[str, Any]]) -> None:
     check_split(run)
     check_summaries(run)
     check_shadows(run)
+    check_escalations(run)
 
 
 def check_ends(run: Run) -> None:
@@ -224,3 +241,14 @@ def check_shadows(run: Run) -> None:
     assert all(count == 1 for count in shadows.values())
     alone = {o.decision_id for o in run.world.broker.outcomes() if o.answers.ml is None}
     assert set(shadows) <= alone
+
+
+def check_escalations(run: Run) -> None:
+    """One message for each outcome that a person should look at and for no other, in the outcome's transaction."""
+    for each in run.world.broker.transactions:
+        wanted = [
+            key
+            for key, value, _ in each.messages.get((NAMES.outcomes, 0), [])
+            if msgspec.json.decode(value or b"")["action"] == "escalate"
+        ]
+        assert [key for key, _, _ in each.messages.get((NAMES.escalations, 0), [])] == wanted
