@@ -160,6 +160,8 @@ class Score:
     ) -> None:
         self.served = served
         self.shadow = shadow
+        self.version = "7"
+        """As in `runtime`'s card."""
         self.asked: list[int] = []
         self.shadowed: list[int] = []
         self.gate = asyncio.Event()
@@ -168,9 +170,9 @@ class Score:
 
     async def score(self, agent: str, rows: Sequence[Row], deadline_ms: float | None = None) -> Any:
         self.asked.append(len(rows))
-        return SimpleNamespace(values=self.served(rows))
+        return SimpleNamespace(values=self.served(rows), version=self.version)
 
     async def score_shadow(self, agent: str, rows: Sequence[Row]) -> Any:
         self.shadowed.append(len(rows))
         await self.gate.wait()
-        return SimpleNamespace(values=self.shadow(rows))
+        return SimpleNamespace(values=self.shadow(rows), version=self.version)

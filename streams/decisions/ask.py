@@ -12,7 +12,7 @@ from typing import Protocol
 from pointsman.models.decider import Row
 from pointsman.models.ml import BadModelOutput
 from pointsman.schemas.outcome import Answer
-from pointsman.streams.decisions.runtime import Runtime
+from pointsman.streams.decisions.runtime import Runtime, Scored
 from pointsman.streams.model.client import ModelFailure
 
 logger = logging.getLogger(__name__)
@@ -26,14 +26,6 @@ class Scorer(Protocol):
 
     async def score_shadow(self, agent: str, rows: Sequence[Row]) -> Scored:
         """The same without hurry, after all that is to be served."""
-
-
-class Scored(Protocol):
-    """One score a row."""
-
-    @property
-    def values(self) -> Sequence[float]:
-        """Probabilities of the positive class."""
 
 
 @dataclass(slots=True)
@@ -79,7 +71,7 @@ async def _ask(
     began = time.perf_counter()
     try:
         scored = await scorer.score(runtime.agent.name, [rows[i] for i in wanted])
-        answers = runtime.ml_answers(scored.values, len(wanted))
+        answers = runtime.ml_answers(scored, len(wanted))
         for place, answer in zip(wanted, answers, strict=True):
             asked.answers[place] = answer
     except ModelFailure as failure:

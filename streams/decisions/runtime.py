@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -14,8 +14,21 @@ from pointsman.models.decider import Row, decider_id
 from pointsman.models.ml import answers_from_scores
 from pointsman.schemas.errors import InvalidSetting
 from pointsman.schemas.outcome import Action, Answer, Versions
+from pointsman.streams.model.failure import ModelFailure
 
 POINTSMAN_VERSION: Final = version("pointsman")
+
+
+class Scored(Protocol):
+    """What a model answered: one score a row."""
+
+    @property
+    def values(self) -> Sequence[float]:
+        """Probabilities of the positive class."""
+
+    @property
+    def version(self) -> str:
+        """The model's."""
 
 
 class Runtime:
@@ -39,10 +52,18 @@ class Runtime:
         """A row as a struct with the features' names, which encodes as an object."""
         return self._named(*row)
 
-    def ml_answers(self, scores: Sequence[float], count: int) -> list[Answer]:
-        """The model's answers from its ``count`` scores. Raises `BadModelOutput`."""
+    def ml_answers(self, scored: Scored, count: int) -> list[Answer]:
+        """The model's answers from its ``count`` scores. Raises `BadModelOutput`, and `ModelFailure` for another model's.
+
+        Threshold and calibration belong to the model of the card: another one's scores mean something else.
+        """
         assert self.card is not None, "only asked where there is a model"
-        return answers_from_scores(self.card, self.agent.predictions, scores, count)
+        if scored.version != self.card.version:
+            what = (
+                f"{self.agent.name}: the server has {scored.version}, the card here is of {self.card.version}"
+            )
+            raise ModelFailure("model_unavailable", what)
+        return answers_from_scores(self.card, self.agent.predictions, scored.values, count)
 
     def action(self, confidence: float) -> Action:
         """What a confidence allows."""

@@ -374,7 +374,7 @@ class DecisionWork:
             return
         self._rows_asked += len(rows)
         try:
-            answers = runtime.ml_answers((await scorer.score_shadow(agent, rows)).values, len(rows))
+            answers = runtime.ml_answers(await scorer.score_shadow(agent, rows), len(rows))
         except Exception as error:  # noqa: BLE001 - nobody waits for this task: what escapes it is never heard of
             reason = _shadow_failure(error)
             metrics.SHADOWS_MISSED.labels(agent, reason).inc(len(rows))

@@ -90,6 +90,16 @@ async def test_without_a_model_the_rules_answer_and_say_why(scorer: Score | None
     assert (outcome.source, outcome.fallback_reason) == ("deterministic", "model_unavailable")
 
 
+async def test_scores_of_another_model_than_the_cards_are_not_taken_for_its_own() -> None:
+    scorer = Score()
+    scorer.version = "8"
+    world = World(scorer=scorer)
+    world.flag(100, 1)
+    (outcome,) = outcomes(await process(world, valid("a")))
+    assert (outcome.source, outcome.fallback_reason) == ("deterministic", "model_unavailable")
+    assert outcome.answers.ml is None
+
+
 async def test_a_candidate_gets_the_models_answer_and_both_are_kept() -> None:
     world = World(scorer=Score())
     world.flag(100, 3)
