@@ -67,7 +67,8 @@ async def test_while_a_probe_is_under_way_requests_are_refused_and_never_sent() 
     asked: list[asyncio.Task[str]] = []
 
     def heard(_agent: str, _old: State, new: State) -> None:
-        if new is State.HALF_OPEN:  # the probe is sent next, and is not answered: this task comes before its end
+        # The probe is sent next and is not answered, so this task's turn comes before its end.
+        if new is State.HALF_OPEN:
             asked.append(asyncio.create_task(refused()))
 
     async with scripted(answers_once) as address:
