@@ -17,10 +17,10 @@ BYTES_PER_BYTE = 100
 """A line of three letters, say, costs a list, two texts and a pair; and both sides of a protocol are held here."""
 BYTES_ASIDE = 8 * 1024 * 1024
 """Whatever is made at the first use: caches, tables, an agent's first row."""
-TIMES_LARGER = 4
+TIMES_LARGER = 16
 SMALLER = hostile(SIZE // TIMES_LARGER)
-TIMES_SLOWER_MAX = 10
-"""Linear is 4, the square 16; between them is room for caches that are too small for the larger input."""
+TIMES_SLOWER_MAX = 32
+"""Linear is 16, the square 256; between them is room for both at once, and for caches too small for the larger input."""
 CHEAP_S = 0.05
 """Less than this is cheap enough, whatever it grows with; and too little to be compared."""
 TRIES = 5
@@ -81,7 +81,7 @@ def test_memory_is_bounded_by_the_inputs_size(name: str) -> None:
 def test_the_larger_inputs_are_as_many_times_larger() -> None:
     for each, value in HOSTILE.items():
         assert 0.7 * SIZE < len(value) <= SIZE, each
-        assert pytest.approx(len(value) / len(SMALLER[each]), rel=0.1) == TIMES_LARGER
+        assert pytest.approx(len(value) / len(SMALLER[each]), rel=0.2) == TIMES_LARGER
 
 
 def _copies_what_is_left(value: bytes) -> int:
