@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import chain
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto, NodeProto
+    from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 FILE: Final = "model.onnx"
 _DOMAIN: Final = "ai.onnx.ml"
@@ -25,8 +24,11 @@ _OPSETS: Final = (("", 18), (_DOMAIN, 5))
 _IR_VERSION: Final = 9
 _LESS_OR_EQUAL: Final = 0
 _SUM: Final = 1
+DEPTH_MAX: Final = 1_000
+"""Inner nodes on a path. Trees of 31 leaves have 30 at most; a path of 20,000 overflows the stack of ONNX Runtime."""
 
 Floats = npt.NDArray[np.float64]
+_Side: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]
 
 
 class Trees:
@@ -136,24 +138,29 @@ def load(data: bytes) -> Trees:
     """The trees of a file that `dump` made. Raises ValueError for anything else.
 
     One operator, all its numbers in the file, and children only behind their parents: such a file computes a sum, and
-    can neither read another file nor go round in circles.
+    can neither read another file nor go round in circles. The runtime is native code and gets what was looked at, written
+    anew, and never the file: of what else may be in it nothing is left.
     """
     import onnx  # noqa: PLC0415
     import onnxruntime  # noqa: PLC0415
 
     try:
-        graph = onnx.load_model_from_string(data).graph
+        model = onnx.load_model_from_string(data)
     except Exception as error:  # any file may stand there: whatever its parser raises means the same
         msg = f"is no ONNX file ({error})"
         raise ValueError(msg) from error
-    features = _features(graph)
-    _check_sound(_only_operator(graph), features)
+    features = _features(model.graph)
+    flat = _read(_only_operator(model))
+    if not _holds_together(flat, features):
+        msg = "has trees that do not hold together"
+        raise ValueError(msg)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # one thread asks; others would only spin
     options.enable_cpu_mem_arena = False
     options.log_severity_level = 3
+    anew = _model(flat, features).SerializeToString()
     try:
-        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(anew, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no base of their own
         msg = f"cannot be loaded by ONNX Runtime {onnxruntime.__version__}: {error}"
         raise ValueError(msg) from error
@@ -169,42 +176,116 @@ def _features(graph: GraphProto) -> int:
     return int(dimensions[-1].dim_value) if len(dimensions) == 2 else 0
 
 
-def _only_operator(graph: GraphProto) -> NodeProto:
+def _only_operator(model: ModelProto) -> NodeProto:
+    graph = model.graph
     found = [f"{node.domain}.{node.op_type}" for node in graph.node]
-    if found != [f"{_DOMAIN}.{_OPERATOR}"] or graph.initializer or graph.sparse_initializer:
+    more = graph.initializer or graph.sparse_initializer or model.functions
+    if found != [f"{_DOMAIN}.{_OPERATOR}"] or more:
         msg = f"holds {', '.join(found) or 'nothing'}, expected one {_OPERATOR} and no more"
         raise ValueError(msg)
     only: NodeProto = graph.node[0]
     return only
 
 
-def _check_sound(node: NodeProto, features: int) -> None:
-    """Every index within its array, and every inner child behind its parent."""
-    from onnx import AttributeProto, TensorProto, numpy_helper  # noqa: PLC0415
+def _read(node: NodeProto) -> _Flat:
+    """The operator's arrays, each there once. Raises ValueError for an operator that does anything but add up."""
+    from onnx import AttributeProto, TensorProto  # noqa: PLC0415
 
-    tensors = [each.t for each in node.attribute if each.type == AttributeProto.TENSOR]
-    if any(each.external_data or each.data_location == TensorProto.EXTERNAL for each in tensors):
+    found = {each.name: each for each in node.attribute}
+    if len(found) < len(node.attribute) or found.keys() != {*_SETTINGS, *_LISTS, *_TENSORS}:
+        msg = "has other attributes than trees have"
+        raise ValueError(msg)
+    flat = _Flat(
+        **{own: list(found[name].ints) for name, own in _LISTS.items() if own},
+        splits=_numbers(found["nodes_splits"].t, TensorProto.DOUBLE),
+        leaves=_numbers(found["leaf_weights"].t, TensorProto.DOUBLE),
+    )
+    modes = _numbers(found["nodes_modes"].t, TensorProto.UINT8)
+    targets = list(found["leaf_targetids"].ints)
+    settings = {name: found[name].i for name in _SETTINGS if found[name].type == AttributeProto.INT}
+    if (
+        settings != _SETTINGS
+        or modes != [_LESS_OR_EQUAL] * len(flat.features)
+        or targets != [0] * len(flat.leaves)
+    ):
+        msg = "has trees that do not hold together as one sum over splits by <="
+        raise ValueError(msg)
+    return flat
+
+
+def _numbers(tensor: TensorProto, type_: int) -> list[Any]:
+    from onnx import TensorProto, numpy_helper  # noqa: PLC0415
+
+    if tensor.external_data or tensor.data_location == TensorProto.EXTERNAL:
         msg = "has numbers outside of the file"
         raise ValueError(msg)
-    ints = {each.name: np.array(each.ints, dtype=np.int64) for each in node.attribute}
-    sizes = {each.name: numpy_helper.to_array(each).size for each in tensors}
-    count, leaves = len(ints["nodes_featureids"]), sizes["leaves"]
-    own = np.arange(count)
-    lengths = {len(ints[name]) for name in _PER_NODE} | {sizes["splits"], sizes["modes"]}
-    sound = lengths == {count} and len(ints["leaf_targetids"]) == leaves and not ints["leaf_targetids"].any()
-    sound = sound and _within(ints["nodes_featureids"], features) and _within(ints["tree_roots"], count)
-    for child, is_leaf in _CHILDREN:
-        to, leaf = ints[child], ints[is_leaf] != 0
-        sound = sound and _within(to[leaf], leaves) and _within(to[~leaf], count)
-        sound = sound and bool((to[~leaf] > own[~leaf]).all())
-    if not sound:
-        msg = "has trees that do not hold together"
+    try:
+        found = numpy_helper.to_array(tensor) if tensor.data_type == type_ else None
+    except Exception as error:  # sizes that are not those of the numbers, in whatever way that shows
+        msg = f"has numbers that cannot be read ({error})"
+        raise ValueError(msg) from error
+    if found is None or found.ndim != 1:
+        msg = "has numbers of another type or shape"
         raise ValueError(msg)
+    numbers: list[Any] = found.tolist()
+    return numbers
 
 
-_CHILDREN: Final = (("nodes_truenodeids", "nodes_trueleafs"), ("nodes_falsenodeids", "nodes_falseleafs"))
-_PER_NODE: Final = (*chain(*_CHILDREN), "nodes_missing_value_tracks_true")
+def _holds_together(flat: _Flat, features: int) -> bool:
+    """Lists of one length, every index within its array, and every inner child behind its parent."""
+    count, own = len(flat.features), np.arange(len(flat.features))
+    sides = _sides(flat)
+    lengths = {len(flat.splits), len(flat.missing_left), *(len(each) for side in sides for each in side)}
+    if count == 0 or lengths != {count} or not _within(flat.features, features):
+        return False
+    if not all(_within(each, 2) for each in (flat.missing_left, flat.left_is_leaf, flat.right_is_leaf)):
+        return False
+    for to, leaf in sides:
+        if not (_within(to[leaf], len(flat.leaves)) and _within(to[~leaf], count)):
+            return False
+        if not (to[~leaf] > own[~leaf]).all():
+            return False
+    return _within(flat.roots, count) and _are_trees(flat, sides)
 
 
-def _within(indices: npt.NDArray[np.int64], count: int) -> bool:
-    return bool(((indices >= 0) & (indices < count)).all())
+def _are_trees(flat: _Flat, sides: list[_Side]) -> bool:
+    """Every inner node in one place, and none too deep.
+
+    The runtime walks each tree from its root, by calls within calls: a node with two parents would be walked twice, which
+    doubles at each level, and a path of some thousand nodes ends the process.
+    """
+    level = np.array(flat.roots, dtype=np.int64)
+    places = np.concatenate([level, *(to[~leaf] for to, leaf in sides)])
+    if (np.bincount(places, minlength=len(flat.features)) != 1).any():
+        return False
+    for _ in range(DEPTH_MAX):
+        level = np.concatenate([to[level][~leaf[level]] for to, leaf in sides])
+        if not len(level):
+            return True
+    return False
+
+
+def _sides(flat: _Flat) -> list[_Side]:
+    """Children to the left and to the right, and which of them are leaves."""
+    sides = ((flat.left, flat.left_is_leaf), (flat.right, flat.right_is_leaf))
+    return [(np.array(to, dtype=np.int64), np.array(leaf, dtype=np.int64) != 0) for to, leaf in sides]
+
+
+def _within(indices: Sequence[int] | npt.NDArray[np.int64], count: int) -> bool:
+    found = np.asarray(indices, dtype=np.int64)
+    return bool(((found >= 0) & (found < count)).all())
+
+
+_SETTINGS: Final = {"n_targets": 1, "aggregate_function": _SUM, "post_transform": 0}
+_TENSORS: Final = ("nodes_splits", "nodes_modes", "leaf_weights")
+_LISTS: Final = {
+    "tree_roots": "roots",
+    "nodes_featureids": "features",
+    "nodes_missing_value_tracks_true": "missing_left",
+    "nodes_truenodeids": "left",
+    "nodes_falsenodeids": "right",
+    "nodes_trueleafs": "left_is_leaf",
+    "nodes_falseleafs": "right_is_leaf",
+    "leaf_targetids": "",
+}
+"""Attribute to its place in `_Flat`; that of the targets is the same for all and stands nowhere."""

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 
+from pointsman.models import trees
 from pointsman.models.agents.documentation_keeper.git_history import _commit, parse
 from pointsman.models.agents.documentation_keeper.history import HistoryError, read_commits
 from pointsman.models.artifact import ModelArtifactError, load_card
@@ -41,6 +43,7 @@ from tests.builders import agent, record
 from tests.fuzz.check import Target
 from tests.fuzz.model_targets import MODEL_TARGETS
 
+COLUMNS_MAX: Final = 1_000
 VALIDATOR: Final = Validator({"small": agent(), "other": agent("other")}, 262_144)
 
 
@@ -70,11 +73,13 @@ def _request(value: bytes) -> Any:
         assert letter(rejected, 262_144)
         raise rejected.error
     (accepted,) = [each for some in checked.accepted.values() for each in some]
-    return _json(accepted.request), accepted.input
+    # As bytes: its raw part may hold numbers that nobody needs to read, of more digits than any reader takes.
+    return encode(accepted.request), accepted.input
 
 
 def _write_request(found: Any) -> bytes:
-    return msgspec.json.encode(found[0])
+    written: bytes = found[0]
+    return written
 
 
 def _feedback(value: bytes) -> Any:
@@ -238,6 +243,17 @@ def _without_model(chosen: Any) -> Any:
     return replace(chosen, model=None)
 
 
+def _trees(value: bytes) -> Any:
+    """As the model process takes them: loaded, and asked, which is native code."""
+    loaded = trees.load(value)
+    columns = loaded.n_features_in_
+    if columns > COLUMNS_MAX:  # nobody's rows have so many: the file only says so
+        return columns
+    matrix = np.array([[number] * columns for number in (0.0, 0.5, -1e300, np.nan)])
+    with np.errstate(all="ignore"):
+        return columns, loaded.predict_proba(matrix).tobytes()
+
+
 def _url(value: bytes) -> Any:
     return Address.parse(os.fsdecode(value))
 
@@ -266,5 +282,6 @@ FILES: Final = (
     Target("decide", _decide),
     Target("model-url", _url, (InvalidSetting,), encode=lambda found: os.fsencode(str(found))),
     Target("running", decode_running),
+    Target("trees", _trees, (ValueError,)),
 )
 TARGETS: Final = {target.name: target for target in (*MESSAGES, *FILES, *MODEL_TARGETS)}

@@ -104,11 +104,13 @@ async def reading(
         await lane.stop()
 
 
-async def produce(bootstrap: str, tp: TopicPartition, count: int, *, value: bytes = b"x" * 100) -> None:
+async def produce(
+    bootstrap: str, tp: TopicPartition, count: int, *, value: bytes = b"x" * 100, key: bytes | None = None
+) -> None:
     """Send records, each in a batch of its own."""
     async with AIOKafkaProducer(bootstrap_servers=bootstrap, linger_ms=0) as producer:
         for _ in range(count):
-            await producer.send_and_wait(tp.topic, value, partition=tp.partition)
+            await producer.send_and_wait(tp.topic, value, key=key, partition=tp.partition)
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -226,13 +228,17 @@ async def test_flags_of_a_frozen_broker_are_not_called_current(
 ) -> None:
     monkeypatch.setattr(flags, "SILENCE_S", 1.0)
     topic = own_kafka.create_topic(f"{topic_prefix}flags", 1, {"cleanup.policy": "compact"})
+    await produce(own_kafka.bootstrap, TopicPartition(topic, 0), 1, value=encode(_flag("f")), key=b"f")
     follower = FlagFollower(own_kafka.bootstrap, topic)
     await follower.start()
     try:
-        await until(lambda: metrics.FLAGS_CURRENT._value.get() == 1)
+        await until(lambda: metrics.FLAGS_CURRENT._value.get() == 1 and follower.flags.get("f"))
+        known = follower.flags.all()
         with frozen(own_kafka):
             await until(lambda: metrics.FLAGS_CURRENT._value.get() == 0)
+            assert follower.flags.all() == known
         await until(lambda: metrics.FLAGS_CURRENT._value.get() == 1)
+        assert follower.flags.all() == known
     finally:
         await follower.stop()
 
@@ -253,11 +259,16 @@ async def test_flags_are_read_anew_after_their_consumer_has_died(
     await follower.start()
     try:
         await until(follower.current.is_set)
+        await produce(kafka.bootstrap, tp, 1, value=encode(_flag("f")))
+        await until(lambda: metrics.FLAGS_CURRENT._value.get() == 1 and follower.flags.get("f"))
+        known = follower.flags.get("f")
+        await take_away(kafka.bootstrap, tp, 1)  # or it would come back with the next reading
         consumers[0]._fetcher._get_actions_per_node = _unreadable
-        await until(consumers[0]._fetcher.error_future.done)
-        await produce(kafka.bootstrap, tp, 1, value=encode(_flag()))
-        await until(lambda: follower.flags.get("f") is not None)
+        await until(lambda: metrics.FLAGS_CURRENT._value.get() == 0)
+        await produce(kafka.bootstrap, tp, 1, value=encode(_flag("g")))
+        await until(lambda: metrics.FLAGS_CURRENT._value.get() == 1 and follower.flags.get("g"))
         assert len(consumers) == 2
+        assert follower.flags.get("f") == known
     finally:
         await follower.stop()
 
@@ -278,8 +289,8 @@ def _unreadable(*_args: Any) -> Any:
     raise ValueError("a response that cannot be read")
 
 
-def _flag() -> Flag:
-    return Flag(name="f", version=1, percentage=5, seed="s", changed_at=datetime.now(UTC), changed_by="test")
+def _flag(name: str) -> Flag:
+    return Flag(name=name, version=1, percentage=5, seed="s", changed_at=datetime.now(UTC), changed_by="test")
 
 
 # -- what is no longer there ---------------------------------------------------------------------

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.fuzz.check import Target, check
 from tests.fuzz.corpus import CORPUS, kept
 from tests.fuzz.mutate import inputs
-from tests.fuzz.targets import TARGETS
+from tests.fuzz.targets import MESSAGES, TARGETS
 
 KEPT = [(name, each) for name in TARGETS for each in kept(name)]
 
@@ -30,6 +30,11 @@ def test_an_ordinary_input_is_accepted_and_some_are_refused(name: str) -> None:
         "running",
     }  # they read what is not theirs as nothing
     assert decided == ({True} if name in silent else {True, False})
+
+
+def test_every_message_is_written_and_read_again() -> None:
+    """But for two that are only looked into: outcomes for their ids, and senders' headers."""
+    assert {each.name for each in MESSAGES if each.encode is None} == {"remembered", "trace-headers"}
 
 
 def test_every_folder_of_the_corpus_belongs_to_a_decoder() -> None:

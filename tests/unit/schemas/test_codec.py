@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman.schemas.codec import DEPTH_MAX, Decoder, encode, too_deep
+from pointsman.schemas.codec import Decoder, encode, too_deep
 from pointsman.schemas.control import Flag
 from pointsman.schemas.errors import InvalidMessage
 from pointsman.schemas.feedback import KINDS, Feedback, kinds
@@ -257,13 +257,20 @@ def test_depth_is_counted_as_a_parser_would(value: object, limit: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('[{"a":', "}]"), ('{"\\"[":', "}")], ids=str
+    "ways",
+    [[("[", "]")], [('{"a":', "}")], [("[", "]"), ('{"a":', "}")], [('{"\\"[":', "}")]],
+    ids=["arrays", "objects", "in turn", "quotes"],
 )
-def test_the_limit_of_depth_is_exact_for_every_way_to_nest(opening: str, closing: str) -> None:
-    levels = len(opening.replace("\\", "").replace('"[', "")) // 5 + 1 if "[{" in opening else 1
-    at_limit, above = DEPTH_MAX // levels, DEPTH_MAX // levels + 1
-    assert not too_deep((opening * at_limit + "1" + closing * at_limit).encode())
-    assert too_deep((opening * above + "1" + closing * above).encode())
+def test_the_limit_of_depth_is_exact_for_every_way_to_nest(ways: list[tuple[str, str]]) -> None:
+    def nested(levels: int) -> bytes:
+        text = "1"
+        for level in range(levels):
+            opening, closing = ways[level % len(ways)]
+            text = opening + text + closing
+        return text.encode()
+
+    assert not too_deep(nested(32))
+    assert too_deep(nested(33))
 
 
 @pytest.mark.timeout(20)

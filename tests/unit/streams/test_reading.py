@@ -133,13 +133,19 @@ def test_a_remainder_behind_the_last_record_costs_no_record() -> None:
 
 
 def test_a_wrong_checksum_is_fetched_again_after_what_lies_before_it() -> None:
-    spoiled = bytearray(made("gzip", SMALL, base=3))
+    """And what lies behind it is left where it is: whoever read on would have passed the batch over."""
+    intact, behind = made("gzip", SMALL, base=3), made("none", SMALL, base=6)
+    spoiled = bytearray(intact)
     spoiled[-1] ^= 1
-    records = fetched(made("none", SMALL) + bytes(spoiled))
+    records = fetched(made("none", SMALL) + bytes(spoiled) + behind)
     assert [each.offset for each in records] == [0, 1, 2]
     assert records.next_fetch_offset == 3
-    with pytest.raises(CorruptRecordException, match=r"t\[3\].*checksum"):
-        list(fetched(bytes(spoiled), at=3))
+    for _ in range(2):
+        again = fetched(bytes(spoiled) + behind, at=3)
+        with pytest.raises(CorruptRecordException, match=r"t\[3\].*checksum"):
+            list(again)
+        assert again.next_fetch_offset == 3
+    assert pairs(list(fetched(intact + behind, at=3))) == [(at, *SMALL[at % 3]) for at in range(3, 9)]
 
 
 def test_a_codec_of_tomorrow_is_no_dead_letter() -> None:

@@ -14,10 +14,11 @@ from pointsman.schemas import dead_letter
 from pointsman.schemas.codec import encode
 from pointsman.schemas.errors import InvalidMessage
 from pointsman.schemas.summary import ArmSummary, Ledger, Summary
+from pointsman.streams import metrics
 from pointsman.streams.decisions.validate import Rejected, letter
 from pointsman.streams.output import Committed, Output, Record
-from pointsman.streams.sink import SinkWork, check_feedback
-from pointsman.streams.store.batch import SinkBatch
+from pointsman.streams.sink import Database, SinkWork, check_feedback
+from pointsman.streams.store.batch import SinkBatch, Unfit, WriteResult
 from pointsman.streams.topics import Names
 from tests.builders import feedback, outcome, record
 from tests.support.outcomes import START, shadow
@@ -102,6 +103,40 @@ async def test_an_outcome_that_no_row_could_hold_is_not_ours(changes: dict[str, 
     value = {**msgspec.json.decode(encode(outcome())), **changes}
     _, output = await process(NAMES.outcomes, of(NAMES.outcomes, msgspec.json.encode(value)))
     assert payload(output).outcomes == []
+
+
+def foreign(topic: str) -> float:
+    return float(metrics.FOREIGN.labels(topic)._value.get())
+
+
+@pytest.mark.parametrize("value", [b"nonsense", b"{}", b"", None])
+@pytest.mark.parametrize("topic", [NAMES.outcomes, NAMES.shadows, NAMES.summaries, NAMES.dead_letters])
+async def test_what_is_no_message_of_ours_is_counted_logged_and_passed_over(
+    topic: str, value: bytes | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = foreign(topic)
+    _, output = await process(topic, of(topic, value, 7), of(topic, value, 8))
+    batch = payload(output)
+    assert not (batch.outcomes or batch.shadows or batch.summaries or batch.dead_letters)
+    assert (batch.start, batch.end) == (7, 9)
+    assert foreign(topic) == before + 2
+    said: list[Any] = [each for each in caplog.records if "not a message of ours" in each.message]
+    assert [(each.topic, each.partition, each.offset) for each in said] == [(topic, 3, 7), (topic, 3, 8)]
+
+
+async def test_what_no_table_can_hold_is_counted_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    class Store:
+        async def write(self, _batch: SinkBatch) -> WriteResult:
+            return WriteResult(unfit=[Unfit("d0-1", "too much"), Unfit("d0-2", "too odd")])
+
+    store: Any = Store()
+    tp = TopicPartition(NAMES.outcomes, 3)
+    before = foreign(tp.topic)
+    _, output = await process(tp.topic, of(tp.topic, outcome(1)), of(tp.topic, outcome(2), 1))
+    await Database(store, tp, "cluster", "1", "").commit(output)
+    assert foreign(tp.topic) == before + 2
+    said: list[Any] = [each for each in caplog.records if "no table can hold" in each.message]
+    assert [(each.of, each.error) for each in said] == [("d0-1", "too much"), ("d0-2", "too odd")]
 
 
 async def test_shadows_are_decoded_and_of_summaries_only_ledgers_matter() -> None:

@@ -23,7 +23,7 @@ from pointsman.streams.decisions.work import DecisionWork, Surroundings
 from pointsman.streams.errors import Fenced
 from pointsman.streams.flags import Flags
 from pointsman.streams.metrics import LaneMetrics
-from pointsman.streams.output import Committed, Message, Output, Record
+from pointsman.streams.output import Committed, Headers, Message, Output, Record
 from pointsman.streams.partition import PartitionLoop
 from pointsman.streams.settings import Settings
 from pointsman.streams.topics import Names
@@ -51,10 +51,10 @@ class Broker:
         self.owner = 0
         self.committing = False
 
-    def produce(self, value: bytes | None, key_: bytes | None, gap: int = 0) -> None:
+    def produce(self, value: bytes | None, key_: bytes | None, gap: int = 0, headers: Headers = ()) -> None:
         """Append a request; ``gap`` offsets before it hold transaction markers."""
         last = self.requests[-1].offset if self.requests else -1
-        self.requests.append(record(value, key=key_, offset=last + 1 + gap))
+        self.requests.append(record(value, key=key_, offset=last + 1 + gap, headers=headers))
 
     def apply(self, output: Output) -> None:
         self.transactions.append(output)

@@ -59,8 +59,8 @@ def produce(world: World, *texts: str, headers: Sequence[tuple[str, bytes]] = ()
     for text in texts:
         id_ = f"r{len(world.broker.requests)}"
         value = request(id_, input={"text": text}, **changes)
-        world.broker.produce(msgspec.json.encode(value), str(value.get("unit") or value["id"]).encode())
-        world.broker.requests[-1].__dict__["headers"] = tuple(headers)
+        key = str(value.get("unit") or value["id"]).encode()
+        world.broker.produce(msgspec.json.encode(value), key, headers=headers)
 
 
 async def hold(world: World) -> None:

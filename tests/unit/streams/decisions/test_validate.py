@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pointsman.schemas import dead_letter
 from pointsman.schemas.errors import InvalidMessage
+from pointsman.schemas.retry import HEADER_KEPT, HEADER_REDRIVEN
 from pointsman.streams.commit import BATCH_BYTES
 from pointsman.streams.decisions.duplicates import Answered, key
 from pointsman.streams.decisions.validate import HEADER_BYTES_MAX, Checked, Rejected, Validator, letter
@@ -99,6 +100,14 @@ def test_bad_input_is_rejected_with_its_field_and_its_neighbours_go_on(name: str
     assert rejected.error.expected
     assert reason in dead_letter.REASONS
     assert sizes(checked) == (2, 1, 0)
+
+
+def test_a_request_may_nest_32_levels_and_no_more() -> None:
+    for levels, is_accepted in ((32, True), (33, False)):
+        inner = levels - 1  # the request itself is one
+        checked = check(record(body(more=',"zz":' + "[" * inner + "]" * inner)))
+        assert sizes(checked) == (is_accepted, not is_accepted, 0)
+        assert [each.error.reason for each in checked.rejected] == ["too_deep"] * (not is_accepted)
 
 
 @pytest.mark.parametrize(
@@ -277,16 +286,29 @@ def test_a_letter_always_fits_a_batch(
     assert size < BATCH_BYTES
 
 
-def test_a_senders_headers_cannot_speak_in_the_letters_name() -> None:
-    forged = [("offset", b"none of yours"), ("reason", b"forged"), ("traceparent", b"kept"), ("none", None)]
-    message = letter(rejected(record(b"x", offset=9, headers=forged)), LIMIT)
-    found = headers_of(message)
-    assert (found["offset"], found["reason"], found["traceparent"], found["none"]) == (
-        b"9",
-        b"not_json",
-        b"kept",
-        None,
-    )
+KEPT_BY_US = (HEADER_KEPT, b"ours")
+SAID_BY_US = [name for name, _ in letter(rejected(record(b"x")), LIMIT, kept=[KEPT_BY_US])[2]]
+
+
+@pytest.mark.parametrize("kept", [[], [KEPT_BY_US]], ids=["first attempt", "later attempt"])
+@pytest.mark.parametrize("name", SAID_BY_US)
+def test_a_senders_headers_cannot_speak_in_the_letters_name(name: str, kept: list[tuple[str, bytes]]) -> None:
+    own = [("traceparent", b"kept"), ("none", None)]
+    forged = letter(rejected(record(b"x", headers=[(name, b"forged"), *own, (name, None)])), LIMIT, kept=kept)
+    assert forged == letter(rejected(record(b"x", headers=own)), LIMIT, kept=kept)
+    assert headers_of(forged).items() >= dict(own).items()
+
+
+def test_a_key_beyond_4_kb_is_its_hash_and_headers_beyond_16_kb_are_left_out() -> None:
+    for size, is_hashed in ((4_096, False), (4_097, True)):
+        key_, _, _ = letter(rejected(record(b"x", key=bytes(size))), LIMIT)
+        assert key_ == (b"sha256:" + sha256(bytes(size)).hexdigest().encode() if is_hashed else bytes(size))
+    told = {name for name, _ in letter(rejected(record(b"x")), LIMIT)[2]}
+    for size, is_left_out in ((16_384, False), (16_385, True)):
+        headers = [("a", b"1"), (HEADER_REDRIVEN, b"2"), ("b", bytes(size - len("ab12" + HEADER_REDRIVEN)))]
+        found = headers_of(letter(rejected(record(b"x", headers=headers)), LIMIT))
+        assert found.keys() - told == {HEADER_REDRIVEN} | (set() if is_left_out else {"a", "b"})
+        assert found[HEADER_REDRIVEN] == b"2", "else nobody would know how often it came back"
 
 
 @given(st.text(max_size=2_000))
