@@ -8,6 +8,8 @@ PY := .venv/bin/python
 RUN := .venv/.installed-run
 DEV := .venv/.installed-dev
 BENCH := .venv/.installed-bench
+# Most tests wait for servers. Each of the two processes has its own; ARGS="-n 0" has all tests in one.
+BOTH := -n 2 --dist worksteal
 export PYTHON
 
 .PHONY: help
@@ -45,22 +47,22 @@ try-real-parts: $(RUN)
 
 .PHONY: test
 test: $(DEV) try-real-parts  ## all tests, against real Kafka and PostgreSQL
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest $(BOTH) $(ARGS)
 
 .PHONY: unit
 unit: $(DEV)  ## the tests that need no server
-	@$(PY) -m pytest tests/unit $(ARGS)
+	@$(PY) -m pytest tests/unit $(BOTH) $(ARGS)
 
 .PHONY: integration
 integration: $(DEV) try-real-parts  ## the tests that need real Kafka and PostgreSQL
-	@$(PY) -m pytest tests/integration $(ARGS)
+	@$(PY) -m pytest tests/integration $(BOTH) $(ARGS)
 
 .PHONY: check
 check: $(DEV)  ## lint, format, types and unit tests, in under a minute
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
-	@$(PY) -m pytest -q tests/unit tests/style tests/docs tests/contract
+	@$(PY) -m pytest -q tests/unit tests/style tests/docs tests/contract $(BOTH)
 
 .PHONY: fuzz
 fuzz: $(DEV)  ## odd bytes into every decoder, with a fresh seed: ARGS="--minutes 10"; finds are kept in tests/corpus
