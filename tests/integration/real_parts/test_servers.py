@@ -64,8 +64,8 @@ def test_the_servers_run_under_an_unprivileged_user(postgres: str) -> None:
         pytest.skip("POINTSMAN_TEST_DSN names a server that runs already")
     with psycopg.connect(postgres) as connection:
         row = connection.execute("SELECT pg_backend_pid()").fetchone()
-    assert row is not None
-    assert Path(f"/proc/{row[0]}").stat().st_uid != 0
+        assert row is not None
+        assert Path(f"/proc/{row[0]}").stat().st_uid != 0
 
 
 def test_a_stopped_server_leaves_nothing_behind() -> None:
