@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -20,7 +21,10 @@ def _factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
         import uvloop  # noqa: PLC0415 - not made for Windows, where asyncio's own loop serves
     except ImportError:
         return None
-    from pointsman.streams import connections  # noqa: PLC0415 - it imports the client, which not every command needs
+    if (
+        "aiokafka" in sys.modules
+    ):  # whoever has no Kafka client shall not pay for one: the model's process, `--help`
+        from pointsman.streams import connections  # noqa: PLC0415
 
-    connections.install()
+        connections.install()
     return uvloop.new_event_loop

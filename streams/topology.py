@@ -10,7 +10,7 @@ control-flags ─> [flags] ─> the split of every decision lane
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mode import Service
 
@@ -24,8 +24,10 @@ from pointsman.streams.flags import FlagFollower
 from pointsman.streams.lane import Lane
 from pointsman.streams.live import Live
 from pointsman.streams.settings import Settings
-from pointsman.streams.sink import SinkLane, sink_lane
 from pointsman.streams.topics import Names
+
+if TYPE_CHECKING:
+    from pointsman.streams.sink import SinkLane
 
 
 @dataclass(slots=True)
@@ -78,6 +80,8 @@ def build(
 
     if "sink" in settings.lanes:
         # outcomes, shadow answers, feedback, dead letters, ledgers -> rows, exactly once by offsets in the database
+        from pointsman.streams.sink import sink_lane  # noqa: PLC0415 - a worker that only decides needs no driver
+
         parts.sink = sink_lane(dsn=dsn, cluster=cluster, **shared)
 
     if "live" in settings.lanes:
