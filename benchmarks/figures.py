@@ -78,7 +78,7 @@ LIKE_WITH_LIKE: Final = {
         ("bare", "confluent_identity", "quix_identity", "faust_identity", "kafka_streams_identity"),
     ),
     "rules only": ("lane_rules", ("confluent_rules", "quix_rules", "faust_rules", "kafka_streams")),
-    "rules and model": ("lane", ("confluent", "quix", "faust")),
+    "rules and model": ("lane", ("confluent", "quix", "quix_onnx", "faust", "faust_onnx")),
 }
 """The same work on both sides, so that the framework's cost and the decision's can be told apart."""
 

@@ -28,12 +28,15 @@ class Contender:
     """Whether messages that are not measured come first."""
     needs: Callable[[], None] = lambda: None
     """Raises MissingPartError where it cannot take part on this machine."""
+    estimator: bool = False
+    """Whether it asks the model as scikit-learn has it."""
     share: float = 1.0
     """Of the messages: a rate is the same over fewer."""
 
     def task(self, task: Task) -> Task:
         """The run's task as this contender gets it."""
-        task = replace(task, decides=self.decides, warm_up=task.warm_up if self.hot else 0)
+        warm_up = task.warm_up if self.hot else 0
+        task = replace(task, decides=self.decides, estimator=self.estimator, warm_up=warm_up)
         return replace(task, percent=0.0, shadow_percent=0.0) if self.rules_only else task
 
 
@@ -103,7 +106,21 @@ ALL: Final = {
             python("confluent"),
             decides=False,
         ),
-        Contender("quix", "Quix Streams, decision, exactly once", python("quix"), needs=_quix, share=SLOW),
+        Contender(
+            "quix",
+            "Quix Streams, decision, exactly once",
+            python("quix"),
+            needs=_quix,
+            estimator=True,
+            share=SLOW,
+        ),
+        Contender(
+            "quix_onnx",
+            "the same with Pointsman's form of the model",
+            python("quix"),
+            needs=_quix,
+            share=SLOW,
+        ),
         Contender(
             "quix_rules",
             "the same without the model, rules only",
@@ -118,6 +135,14 @@ ALL: Final = {
         Contender(
             "faust",
             "plain Faust agents, decision, at least once",
+            python("faust_agents"),
+            exactly_once=False,
+            estimator=True,
+            share=SLOW,
+        ),
+        Contender(
+            "faust_onnx",
+            "the same with Pointsman's form of the model",
             python("faust_agents"),
             exactly_once=False,
             share=SLOW,

@@ -31,7 +31,7 @@ def main(task: Task) -> None:
     )
     producer.init_transactions()
     consumer.subscribe([task.topic])
-    decide = Decide(task.percent, task.shadow_percent) if task.decides else None
+    decide = Decide.of(task)
     meter, done = Meter(), 0
     while done < task.messages:
         batch = consumer.consume(BATCH, WAIT_S)

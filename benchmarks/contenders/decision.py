@@ -9,10 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 
+from benchmarks.contenders.task import Task
+from pointsman.models import artifact, estimators
 from pointsman.models.agents.documentation_keeper import AGENT
 from pointsman.models.ml import MlDecider
 from pointsman.models.split import even
@@ -22,6 +25,8 @@ from pointsman.schemas.request import DecisionRequest
 from pointsman.streams.decisions.duplicates import content_hash
 from pointsman.streams.decisions.runtime import Runtime
 
+ESTIMATOR: Final = Path(__file__).with_name("estimator.skops")
+"""What whoever has no Pointsman asks; `python -m benchmarks.contenders.estimator` makes it anew with a new model."""
 SEED: Final = "benchmark"
 """Any constant: these contenders read no flag topic."""
 
@@ -36,21 +41,37 @@ class Arrived(NamedTuple):
     timestamp_ms: int
 
 
+def model(*, estimator: bool) -> MlDecider:
+    """The shipped model: the trees that Pointsman serves, or ``estimator``, of which they were made."""
+    assert AGENT.model is not None
+    if not estimator:
+        return MlDecider.load(AGENT.model, AGENT.predictions)
+    card = artifact.load_card(AGENT.model)
+    fitted = estimators.load(ESTIMATOR.read_bytes(), card.libraries["scikit-learn"])
+    return MlDecider(card, artifact.Scorer(fitted, card), AGENT.predictions)
+
+
 class Decide:
     """Requests to outcomes: decode, features, rules, model (none where nobody asks it), split, encode."""
 
-    def __init__(self, percent: float, shadow_percent: float) -> None:
-        assert AGENT.model is not None
+    def __init__(self, percent: float, shadow_percent: float, *, estimator: bool = False) -> None:
         self._percent = percent
         self._runtime = Runtime(AGENT)
         asked = percent > 0 or shadow_percent > 0
-        self._model = MlDecider.load(AGENT.model, AGENT.predictions) if asked else None
+        self._model = model(estimator=estimator) if asked else None
         self._request = Decoder(DecisionRequest).decode
         self._input = Decoder(AGENT.input_type, "input").decode
         self._encode = msgspec.json.Encoder().encode
         self._flag = cast(Any, _raw(FlagState(name=AGENT.flag, percentage=percent, version=1)))
         self._versions = cast(Any, _raw(self._runtime.versions))
         self._counts: dict[int, int] = {}
+
+    @classmethod
+    def of(cls, task: Task) -> Decide | None:
+        """As a task says; None where nothing is decided."""
+        if not task.decides:
+            return None
+        return cls(task.percent, task.shadow_percent, estimator=task.estimator)
 
     def __call__(self, arrived: Sequence[Arrived]) -> list[tuple[bytes, bytes]]:
         """Key and value of one outcome a request, in order."""

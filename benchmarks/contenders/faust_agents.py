@@ -43,7 +43,7 @@ def _agent(app: faust.App, task: Task, meter: Meter, done: asyncio.Event) -> Non
     raw: dict[str, Any] = {"key_serializer": "raw", "value_serializer": "raw"}
     requests = app.topic(task.topic, key_type=bytes, value_type=bytes, **raw)
     outcomes = app.topic(task.target, key_type=bytes, value_type=bytes, **raw)
-    decide = Decide(task.percent, task.shadow_percent) if task.decides else None
+    decide = Decide.of(task)
 
     @app.agent(requests)  # type: ignore[untyped-decorator]
     async def answer(stream: Any) -> None:

@@ -48,7 +48,7 @@ def _work(task: Task, meter: Meter) -> Any:
         begin()
         return value
 
-    decide = Decide(task.percent, task.shadow_percent) if task.decides else None
+    decide = Decide.of(task)
 
     def answer(value: bytes, _key: bytes, timestamp_ms: int, _headers: Any) -> bytes:
         begin()

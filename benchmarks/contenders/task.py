@@ -26,6 +26,8 @@ class Task:
     decides: bool = True
     """Whether outcomes are decided; otherwise key and value go through as they are."""
     shadow_percent: float = 100.0
+    estimator: bool = False
+    """Whether the model is asked as scikit-learn trained it, and not as the trees that Pointsman makes of it."""
     warm_up: int = 0
     """Messages that come before and are not measured."""
 

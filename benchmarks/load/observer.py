@@ -8,13 +8,14 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from benchmarks.load.messages import number_of
 from benchmarks.load.schedule import Times
 
 POLL_S = 0.1
 AT_ONCE = 10_000
+LEADER_S = 20.0
 
 
 class Doubled(RuntimeError):
@@ -40,8 +41,21 @@ class Observer:
         partitions = self._consumer.list_topics(topic, timeout=20).topics[topic].partitions
         at = [TopicPartition(topic, number) for number in partitions]
         for tp in at:
-            tp.offset = self._consumer.get_watermark_offsets(tp, timeout=20)[1]
+            tp.offset = self._end(tp)
         self._consumer.assign(at)
+
+    def _end(self, tp: TopicPartition) -> int:
+        """A topic that was just made may have no leader yet: that is asked for again."""
+        until_s = time.monotonic() + LEADER_S
+        while True:
+            try:
+                end: int = self._consumer.get_watermark_offsets(tp, timeout=20)[1]
+            except KafkaException as error:
+                if not error.args[0].retriable() or time.monotonic() > until_s:
+                    raise
+                time.sleep(POLL_S)
+            else:
+                return end
 
     def collect(self, token: str, count: int, *, until_s: float, wanted: int | None = None) -> Times:
         """When each of a run's ``count`` outcomes was seen; NaN for those that were not.

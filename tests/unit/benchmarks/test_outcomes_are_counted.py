@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from benchmarks.broker import Answers, judge
+from benchmarks.contenders import decision
 from benchmarks.contenders.decision import Arrived, Decide
 from pointsman.models.agents.documentation_keeper import AGENT
 
@@ -74,3 +75,10 @@ def test_answers_of_the_rules_in_the_models_place_are_seen(outcomes: list[tuple[
         for key, value in outcomes[: COUNT // 2]
     ]
     assert judge(REQUESTS, fell + outcomes[COUNT // 2 :], decides=True).fell_back == 0.5
+
+
+def test_the_estimator_of_others_and_the_trees_that_are_served_are_one_model() -> None:
+    ours, theirs = decision.model(estimator=False), decision.model(estimator=True)
+    rows = [probe.row for probe in ours.card.probes]
+    assert [answer.score for answer in theirs.decide(rows)] == [probe.score for probe in ours.card.probes]
+    assert ours.decide(rows) == theirs.decide(rows)
