@@ -82,7 +82,9 @@ class _Flat:
 
 
 def dump(estimator: Any) -> bytes | None:
-    """The trees as an ONNX file; None where the estimator is anything but two-class boosted trees over numbers."""
+    """The trees as an ONNX file; None where the estimator is anything but two-class boosted trees over numbers,
+    or `load` would refuse them.
+    """
     from sklearn.ensemble import HistGradientBoostingClassifier  # noqa: PLC0415
 
     if type(estimator) is not HistGradientBoostingClassifier:
@@ -94,6 +96,8 @@ def dump(estimator: Any) -> bytes | None:
     for number, (tree,) in enumerate(estimator._predictors):  # noqa: SLF001
         # In the first tree's leaves the sum comes in scikit-learn's order, so that it is the same to the last bit.
         flat.add(tree.nodes, 0.0 if number else base)
+    if not _holds_together(flat, estimator.n_features_in_):  # as where it grew deeper than `load` takes
+        return None
     data: bytes = _model(flat, estimator.n_features_in_).SerializeToString(deterministic=True)
     return data
 

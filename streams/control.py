@@ -27,8 +27,8 @@ STOP_S: Final = 10.0
 class ControlPlane:
     """Runs the app of live figures from `start` to `stop`. A crash of it, as when the broker goes, ends nothing else."""
 
-    def __init__(self, make: Callable[[], Live], declare: Callable[[Live], Awaitable[None]]) -> None:
-        """``make``: a new app and its tables; ``declare``: makes their topics, or raises."""
+    def __init__(self, make: Callable[[], Live], declare: Callable[[Live], Awaitable[None]] | None) -> None:
+        """``make``: a new app and its tables; ``declare``: makes their topics, or raises; None: the broker does."""
         self._make = make
         self._declare = declare
         self._live: Live | None = None
@@ -70,13 +70,16 @@ class ControlPlane:
         """One app, until it crashes. Raises what crashed it."""
         live = self._make()
         try:
-            await self._declare(live)
+            if self._declare is not None:
+                await self._declare(live)
             await live.app.start()
             self._live = live
             self._set(up=True)
             while not live.app.crashed:  # noqa: ASYNC110 - it tells nobody
                 await asyncio.sleep(WATCH_S)
-            raise live.app.crash_reason or RuntimeError("the app crashed and does not say why")
+            # Whatever it was, a cancellation or an exit among them: here it is an error, and ends nothing else.
+            msg = f"the app crashed: {live.app.crash_reason!r}"
+            raise RuntimeError(msg)
         finally:
             await _end(live.app)
 

@@ -48,11 +48,8 @@ class Live:
         """Make the tables' topics and wait until the broker shows them. Raises `TopicProblem`.
 
         Faust makes them too, but asks for its partitions at once: where the broker does not show a new topic yet,
-        it goes without until the next rebalance, and no summary is added up. Without ``servers`` there is nothing to be
-        made: the embedded broker makes a topic when it is first asked for.
+        it goes without until the next rebalance, and no summary is added up.
         """
-        if not servers:
-            return
         admin = await connect(servers)
         try:
             await ensure(

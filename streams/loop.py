@@ -21,9 +21,8 @@ def _factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
         import uvloop  # noqa: PLC0415 - not made for Windows, where asyncio's own loop serves
     except ImportError:
         return None
-    if (
-        "aiokafka" in sys.modules
-    ):  # whoever has no Kafka client shall not pay for one: the model's process, `--help`
+    # Whoever has no Kafka client shall not pay for one: the model's process, `--help`.
+    if "aiokafka" in sys.modules:
         from pointsman.streams import connections  # noqa: PLC0415
 
         connections.install()

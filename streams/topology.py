@@ -91,7 +91,8 @@ def build(
             lambda: Live(
                 create_app(settings, servers, embedded=embedded, partitions=wanted), names.summaries, agents
             ),
-            lambda live: live.declare("" if embedded else servers, settings.replication),
+            # The embedded broker makes a topic when it is first asked for.
+            None if embedded else lambda live: live.declare(servers, settings.replication),
         )
 
     return parts

@@ -80,6 +80,12 @@ def test_what_it_cannot_say_is_left_to_others(other: Callable[[Floats, Any], Any
     assert trees.dump(other(x, (x[:, 0] > 2).astype(int))) is None
 
 
+def test_trees_that_would_not_be_loaded_are_left_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trees, "DEPTH_MAX", 2)
+    assert trees.dump(fitted(leaves=31)) is None
+    assert trees.dump(fitted(leaves=2)) is not None
+
+
 # -- what is refused ---------------------------------------------------------------------------
 
 

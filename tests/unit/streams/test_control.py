@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -101,6 +102,25 @@ async def test_the_tables_topics_are_there_before_the_app_asks_for_its_partition
     assert plan.notes == ["declare 0", "start 0", "stop 0"]
 
 
+async def test_without_topics_to_be_made_the_app_starts_at_once() -> None:
+    plan = Plan()
+    plane = ControlPlane(plan.make, None)
+    async with asyncio.timeout(10):
+        plane.start()
+        await until(plane.figures)
+        await plane.stop()
+    assert plan.notes == ["start 0", "stop 0"]
+
+
+@pytest.mark.parametrize("reason", [asyncio.CancelledError(), SystemExit(1)])
+async def test_not_even_an_exit_within_the_app_ends_anything_else(reason: BaseException) -> None:
+    plan = Plan()
+    async with plan.running() as plane:
+        await until(plane.figures)
+        await plan.apps[0].crash(reason)
+        await until(lambda: plane.figures() == {"app": 1})
+
+
 @pytest.mark.parametrize("crashed", ["app", "consumer"])
 async def test_another_app_takes_the_place_of_one_that_crashed(
     crashed: str, caplog: pytest.LogCaptureFixture
@@ -139,11 +159,13 @@ async def test_waits_are_bounded_and_short_again_after_an_app_that_ran_for_long(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(control, "AGAIN_MAX_S", 0.002)
+    clock = SimpleNamespace(now_s=0.0)
+    monkeypatch.setattr(control, "time", SimpleNamespace(monotonic=lambda: clock.now_s))
     plan = Plan()
     plan.undeclared = [OSError("no broker")] * 4
     async with plan.running() as plane:
         await until(plane.figures)
-        await asyncio.sleep(0.003)
+        clock.now_s = 0.003
         await plan.apps[-1].crash(RuntimeError("again"))
         await until(lambda: len(plan.apps) == 6)
     waits = [record.__dict__["again_s"] for record in caplog.records if "is down" in record.message]

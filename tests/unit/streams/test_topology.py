@@ -105,3 +105,5 @@ async def test_tables_of_live_figures_have_as_many_partitions_as_the_summaries_r
     assert control is not None
     live = control._make()
     assert (live.partitions, live.app.conf.topic_partitions) == (6, 6)
+    # else an app that asked for its topics while the broker went would be without partitions for five minutes
+    assert live.app.conf.consumer_metadata_max_age_ms <= 10_000
