@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 
 from pointsman.models.agent import Agent
 from pointsman.models.decider import Row
+from pointsman.schemas.control import Flag
 from pointsman.schemas.feedback import Feedback
 from pointsman.schemas.outcome import Answer
 from pointsman.streams.decisions.runtime import Runtime
@@ -25,6 +26,8 @@ __all__ = ["Rules", "Score", "Small", "agent", "feedback", "outcome", "record", 
 
 TOPIC = "decision-requests"
 AT_MS = 1_790_000_000_000
+SEED = "0123456789abcdef"
+"""Of the flags."""
 """Time of every record, in milliseconds."""
 
 
@@ -97,6 +100,18 @@ def runtime(of: Agent | None = None, *, model: bool = True) -> Runtime:
         made.card = SimpleNamespace(version="7", threshold=0.5)  # type: ignore[assignment]
         made.versions = msgspec.structs.replace(made.versions, ml="ml@7")
     return made
+
+
+def flag(percentage: float, version: int, agent_name: str = "small", seed: str = SEED) -> Flag:
+    """That of an agent."""
+    return Flag(
+        name=f"{agent_name}-rollout",
+        percentage=percentage,
+        version=version,
+        seed=seed,
+        changed_at=datetime.now(UTC),
+        changed_by="test",
+    )
 
 
 def request(id_: str = "r1", /, **changes: Any) -> dict[str, Any]:

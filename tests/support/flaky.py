@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.support.agents import write_agent
+
 _AGENT = '''
 from pathlib import Path
 
-from msgspec import Struct
-
-from pointsman.models.agent import Agent, TryLater
-from pointsman.schemas.outcome import Answer
+from pointsman.models.agent import TryLater
 
 GATE = Path(__file__).with_name("open")
 
@@ -32,28 +31,6 @@ def features(inputs):
                 raise RuntimeError("no gate")
         rows.append((1.0,))
     return rows
-
-
-class Rules:
-    name = "rules"
-    version = "1"
-
-    def decide(self, rows):
-        return [Answer(decider="rules@1", prediction="yes", score=0.9, confidence=0.9, reason="r") for _ in rows]
-
-    def explain(self, row):
-        return {"one": row[0]}
-
-
-AGENT = Agent(
-    name="flaky",
-    input_type=Input,
-    feature_names=("one",),
-    feature_version="1",
-    features=features,
-    predictions=("no", "yes"),
-    rules=Rules(),
-)
 '''
 
 
@@ -61,9 +38,7 @@ class Flaky:
     """The agent's folder, for the setting ``agents``, and its gate."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder / "flaky"
-        self.folder.mkdir()
-        (self.folder / "agent.py").write_text(_AGENT)
+        self.folder = write_agent(folder, "flaky", _AGENT)
 
     def open(self) -> None:
         """From now on it can do its work."""

@@ -5,17 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tests.support.agents import write_agent
 from tests.support.pipeline import Record, WorkerProcess, request, wait_for
 
 _AGENT = '''
 import os
 import time
 from pathlib import Path
-
-from msgspec import Struct
-
-from pointsman.models.agent import Agent
-from pointsman.schemas.outcome import Answer
 
 SHUT = Path(__file__).with_name("shut")
 
@@ -30,28 +26,6 @@ def features(inputs):
         SHUT.with_name(f"held-by-{os.getpid()}").touch()
         time.sleep(0.005)
     return [(1.0,)] * len(inputs)
-
-
-class Rules:
-    name = "rules"
-    version = "1"
-
-    def decide(self, rows):
-        return [Answer(decider="rules@1", prediction="yes", score=0.9, confidence=0.9, reason="r") for _ in rows]
-
-    def explain(self, row):
-        return {"one": row[0]}
-
-
-AGENT = Agent(
-    name="held",
-    input_type=Input,
-    feature_names=("one",),
-    feature_version="1",
-    features=features,
-    predictions=("no", "yes"),
-    rules=Rules(),
-)
 '''
 
 
@@ -59,9 +33,7 @@ class Held:
     """The agent's folder, for the setting ``agents``, and its gate, which is open at first."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder / "held"
-        self.folder.mkdir()
-        (self.folder / "agent.py").write_text(_AGENT)
+        self.folder = write_agent(folder, "held", _AGENT)
 
     def shut(self) -> None:
         """From now on a worker that gets a request of this agent stands still in its batch."""

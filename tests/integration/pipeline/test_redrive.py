@@ -170,14 +170,19 @@ async def test_the_same_request_sent_anew_and_redriven_has_one_outcome(
     assert account([f"r-{n}" for n in range(1, 30)], [each.decision_id for each in found]).clean
 
 
-async def test_of_two_runs_at_once_the_later_fences_the_earlier_and_each_letter_is_sent_once(
-    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def three_letters(pipeline: Pipeline) -> None:
+    """Of nonsense, and no worker that reads what is sent again."""
     await pipeline.prepare()
     worker = pipeline.worker(retry_reasons="").wait_ready()
     pipeline.send([(b"k", b"{"), (b"k", b"["), (b"k", b"nonsense")])
     await letters(pipeline, 3)
     assert worker.stop() == 0
+
+
+async def test_of_two_runs_at_once_the_later_fences_the_earlier_and_each_letter_is_sent_once(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await three_letters(pipeline)
     group = pipeline.settings.group
     slow, quick = (
         Redriver(pipeline.bootstrap, pipeline.names, group=group, by=who) for who in ("slow", "quick")
@@ -203,11 +208,7 @@ async def test_of_two_runs_at_once_the_later_fences_the_earlier_and_each_letter_
 async def test_a_run_that_fails_between_messages_and_notes_has_sent_nothing(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await pipeline.prepare()
-    worker = pipeline.worker(retry_reasons="").wait_ready()
-    pipeline.send([(b"k", b"{"), (b"k", b"["), (b"k", b"nonsense")])
-    await letters(pipeline, 3)
-    assert worker.stop() == 0
+    await three_letters(pipeline)
     redriver = Redriver(pipeline.bootstrap, pipeline.names, group=pipeline.settings.group, by="me")
     with monkeypatch.context() as patch:
         patch.setattr(redriver, "_notes", AsyncMock(side_effect=OSError("gone")))

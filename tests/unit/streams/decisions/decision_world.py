@@ -6,14 +6,12 @@ import asyncio
 import itertools
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 from aiokafka import TopicPartition
 
 from pointsman.models.agent import Agent
-from pointsman.schemas.control import Flag
 from pointsman.schemas.outcome import Outcome, ShadowAnswer
 from pointsman.schemas.summary import ArmSummary, Ledger, Summary
 from pointsman.streams.decisions.duplicates import Answered, key, short
@@ -27,11 +25,10 @@ from pointsman.streams.output import Committed, Headers, Message, Output, Record
 from pointsman.streams.partition import PartitionLoop
 from pointsman.streams.settings import Settings
 from pointsman.streams.topics import Names
-from tests.builders import AT_MS, Score, agent, record, runtime
+from tests.builders import AT_MS, SEED, Score, agent, flag, record, runtime
 
 NAMES = Names()
 TP = TopicPartition(NAMES.requests, 0)
-SEED = "0123456789abcdef"
 
 
 class Broker:
@@ -268,16 +265,7 @@ class World:
         answered.keep({key(o.decision_id): short(o.content_hash) for o in self.broker.outcomes()}, 1.0)
 
     def flag(self, percentage: float, version: int, agent_name: str = "small", seed: str = SEED) -> None:
-        self.flags.apply(
-            Flag(
-                name=f"{agent_name}-rollout",
-                percentage=percentage,
-                version=version,
-                seed=seed,
-                changed_at=datetime.now(UTC),
-                changed_by="test",
-            )
-        )
+        self.flags.apply(flag(percentage, version, agent_name, seed))
 
     # -- the loop --------------------------------------------------------------------------------
 

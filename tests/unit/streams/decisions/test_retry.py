@@ -23,8 +23,8 @@ from pointsman.streams.decisions.validate import KEY_BYTES_MAX
 from pointsman.streams.output import Committed
 from pointsman.streams.settings import Settings
 from pointsman.streams.topics import Names
-from tests.builders import AT_MS, Score, Small, agent, features, request
-from tests.unit.streams.decisions.decision_world import SEED, TP, World
+from tests.builders import AT_MS, SEED, Score, Small, agent, features, request
+from tests.unit.streams.decisions.decision_world import TP, World
 
 DELAYS = (1, 2, 3)
 LONG_AGO, TO_COME = AT_MS, 2 * AT_MS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from itertools import cycle
 
 import msgspec
@@ -10,12 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pointsman.models.split import even, sticky
-from pointsman.schemas.control import Flag
 from pointsman.schemas.request import DecisionRequest
 from pointsman.streams.decisions.route import Counter, route
 from pointsman.streams.decisions.validate import Accepted
-from tests.builders import AT_MS, Score, Small, record, request
-from tests.unit.streams.decisions.decision_world import SEED, World
+from tests.builders import AT_MS, SEED, Score, Small, flag, record, request
+from tests.unit.streams.decisions.decision_world import World
 
 versions = st.integers(1, 2**63 - 1)
 units = st.none() | st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
@@ -27,17 +25,6 @@ def accepted(unit: str | None, id_: str = "r1", agent: str = "small", offset: in
     raw = msgspec.json.encode(value)
     made = record(raw, offset=offset, timestamp=AT_MS + offset)
     return Accepted(made, msgspec.json.decode(raw, type=DecisionRequest), Small(), f"{offset:016x}")
-
-
-def flag(percentage: float, version: int, agent: str = "small") -> Flag:
-    return Flag(
-        name=f"{agent}-rollout",
-        percentage=percentage,
-        version=version,
-        seed=SEED,
-        changed_at=datetime.now(UTC),
-        changed_by="test",
-    )
 
 
 @given(

@@ -18,8 +18,8 @@ from pointsman.models.split import even, sticky
 from pointsman.streams import partition
 from pointsman.streams.decisions import work
 from pointsman.streams.decisions.tally import decode_metadata
-from tests.builders import Score, request
-from tests.unit.streams.decisions.decision_world import NAMES, SEED, World
+from tests.builders import SEED, Score, request
+from tests.unit.streams.decisions.decision_world import NAMES, World
 
 FATES = ["ok", "before", "after", "hang", "hang after", "fenced", "open"]
 KINDS = ["even", "unit", "other", "unsure", "repeat", "reused", "not json", "boom", "seven", "nan"]

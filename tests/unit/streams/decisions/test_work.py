@@ -19,8 +19,8 @@ from pointsman.streams.decisions.runtime import Runtime, runtimes
 from pointsman.streams.decisions.tally import Metadata, decode_metadata, encode_metadata
 from pointsman.streams.model.failure import ModelFailure, Reason
 from pointsman.streams.output import Committed, Output, Record
-from tests.builders import AT_MS, Rules, Score, agent, record, runtime, valid
-from tests.unit.streams.decisions.decision_world import NAMES, SEED, TP, World
+from tests.builders import AT_MS, SEED, Rules, Score, agent, record, runtime, valid
+from tests.unit.streams.decisions.decision_world import NAMES, TP, World
 
 
 async def process(world: World, *records: Record, final: bool = False, commit: bool = True) -> Output:
