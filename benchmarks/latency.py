@@ -58,7 +58,7 @@ def _options() -> argparse.Namespace:
     made.add_argument("--runs", type=int, default=3)
     made.add_argument("--seconds", type=float, default=10.0, help="of each phase that counts")
     made.add_argument("--partitions", type=int, nargs="+", default=[4, 16, 64])
-    made.add_argument("--warm-up", type=float, default=40.0, help="seconds of load for the broker")
+    made.add_argument("--warm-up", type=float, default=120.0, help="seconds of load for the broker")
     made.add_argument("--singles", type=int, default=500, help="requests on the idle system, each run")
     options = made.parse_args()
     if options.quick:

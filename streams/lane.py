@@ -14,18 +14,19 @@ from typing import Final
 
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from mode import Service
 
 from pointsman.streams import reading
 from pointsman.streams.commit import Committer
+from pointsman.streams.fetches import Fetches
 from pointsman.streams.metrics import LaneMetrics
 from pointsman.streams.partition import PartitionLoop, Work
 from pointsman.streams.progress import behind
 from pointsman.streams.settings import Settings
 from pointsman.streams.shape import LOOK_S, TopicWatch
-from pointsman.streams.source import ConsumerSource
+from pointsman.streams.slots import Slots
+from pointsman.streams.source import ConsumerSource, consumer
 from pointsman.streams.topics import partition_numbers
 
 logger = logging.getLogger(__name__)
@@ -36,8 +37,10 @@ FAULT_S: Final = 0.1
 """Between two tries while something cannot be read, so that the log stays readable."""
 ONE_MS: Final = 10
 """The same for one partition alone, while the others wait: what is fetched is there at once, or in the next round."""
-FETCH_BYTES: Final = 1024 * 1024
-"""A partition's share of a fetch: some 1,500 requests, a good batch. Times the partitions it bounds memory."""
+APART: Final = 1 / 3
+"""Of the commit interval between two fetches: what comes in between waits for the batch after anyhow."""
+APART_S: Final = 0.02
+"""Between two fetches at most: one partition's share of a fetch so often is more than can be decided."""
 CLOSE_S: Final = 10.0
 """The consumer gets so long to leave its group; the broker expels it anyhow."""
 POLL_RECORDS: Final = 2_000
@@ -64,8 +67,12 @@ class Lane(Service):
         interval_ms: int | None = None,
         static: bool = False,
         delays_s: Mapping[str, float] = {},
+        at_once: int | None = None,
     ) -> None:
-        """``topics``: the first leads; those in ``delays_s`` are read so long after their records' time."""
+        """``topics``: the first leads; those in ``delays_s`` are read so long after their records' time.
+
+        ``at_once``: batches under way at a time, of all partitions; None: one of each.
+        """
         super().__init__()
         self.name = name
         self.topics = tuple(topics)
@@ -89,25 +96,9 @@ class Lane(Service):
         self._delays_s = delays_s
         self._factory = factory
         self._polled = time.monotonic()
-        reading.install(settings.batch_inflated_bytes_max)
-        self.consumer = reading.consumer(
-            bootstrap_servers=servers,
-            group_id=group,
-            enable_auto_commit=False,
-            # Said aloud here instead: a reset in silence would pass over what retention has taken.
-            auto_offset_reset="none",
-            isolation_level="read_committed",
-            max_partition_fetch_bytes=FETCH_BYTES,
-            fetch_max_bytes=16 * FETCH_BYTES,  # of one answer, whatever the number of partitions
-            fetch_max_wait_ms=settings.fetch_wait_ms,
-            # Range keeps equal partition numbers of co-partitioned topics together; Round Robin parts them.
-            partition_assignment_strategy=(RangePartitionAssignor,),
-            session_timeout_ms=settings.session_timeout_ms,
-            heartbeat_interval_ms=max(1, settings.session_timeout_ms // 6),
-            # A revoked worker first drains; a member that answers a rebalance later than this is expelled.
-            rebalance_timeout_ms=max(settings.session_timeout_ms, (settings.drain_s + 5) * 1000),
-            max_poll_interval_ms=max(300_000, settings.transaction_deadline_ms * 2),
-        )
+        self.consumer = consumer(servers, group, settings)
+        self._fetches = Fetches(self._apart_s, seldom=delays_s)
+        self._slots = Slots(at_once) if at_once else None
         self._admin: AIOKafkaAdminClient | None = None
         self._source = ConsumerSource(self.consumer, self._verify)
 
@@ -125,6 +116,7 @@ class Lane(Service):
         await self._admin.start()
         await self.watch.begin(self._admin)
         await self.consumer.start()
+        self._fetches.install(self.consumer)
         if self._static:
             await self._take_all()
         else:
@@ -332,6 +324,7 @@ class Lane(Service):
             deadline_s=self.settings.transaction_deadline_ms / 1000,
             delays_s=self._delays_s,
             owned=self.loops.__len__,
+            slots=self._slots,
         )
         self.loops[number] = loop
         self._running[number] = asyncio.create_task(loop.run(), name=f"{self.name}-{number}")
@@ -339,6 +332,10 @@ class Lane(Service):
     def interval_s(self) -> float:
         """Least time between commits of a partition: a process manages so many transactions and no more."""
         return max(self._interval_ms / 1000, len(self.loops) / self.settings.commits_per_s_max)
+
+    def _apart_s(self) -> float:
+        """Least time between two fetches."""
+        return min(APART * self.interval_s(), APART_S)
 
     # -- progress --------------------------------------------------------------------------------
 

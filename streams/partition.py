@@ -7,6 +7,7 @@ what was committed, while the other partitions go on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import deque
@@ -20,6 +21,7 @@ from pointsman.streams.due import Due
 from pointsman.streams.errors import Fenced, PositionConflict
 from pointsman.streams.metrics import LaneMetrics
 from pointsman.streams.output import Committed, Output, Record
+from pointsman.streams.slots import Slots
 
 logger = logging.getLogger(__name__)
 
@@ -84,8 +86,11 @@ class PartitionLoop:
         deadline_s: float,
         delays_s: Mapping[str, float] = {},
         owned: Callable[[], int] = lambda: 1,
+        slots: Slots | None = None,
     ) -> None:
-        """``delays_s``: topics whose records are taken only so long after their time; ``owned``: loops of the lane."""
+        """``delays_s``: topics whose records are taken only so long after their time; ``owned``: loops of the lane;
+        ``slots``: what the lane's loops share, None: each works as it can.
+        """
         self.number = number
         self.partitions = partitions
         self.last_progress = time.monotonic()
@@ -105,6 +110,7 @@ class PartitionLoop:
         self._interval_s = interval_s
         self._deadline_s = deadline_s
         self._owned = owned
+        self._slots = slots
         self._buffers: dict[TopicPartition, deque[Record]] = {tp: deque() for tp in partitions}
         self._bytes: dict[TopicPartition, int] = dict.fromkeys(partitions, 0)
         self._dues = {tp: Due(delays_s[tp.topic]) for tp in partitions if tp.topic in delays_s}
@@ -212,6 +218,15 @@ class PartitionLoop:
 
     async def _step(self, committer: Committer) -> None:
         began = time.monotonic()
+        async with self._slots.one() if self._slots else contextlib.nullcontext():
+            count = await self._batch(committer)
+        if count is not None:
+            # What is published without requests, once a second, lets none that come meanwhile wait for it.
+            await self._pause(self._interval_s() - (self.last_progress - began), for_records=not count)
+
+    async def _batch(self, committer: Committer) -> int | None:
+        """Take what waits, work on it, commit; the number of records, or None where nothing came of it."""
+        began = time.monotonic()
         # A stop leaves fetched records to the successor: they are not committed, so nothing is lost.
         batch = {} if self._stopping else self._take()
         count = sum(map(len, batch.values()))
@@ -219,14 +234,13 @@ class PartitionLoop:
             await committer.begin()
         output = await self._work.process(batch, final=self._stopping)
         if not output:
-            return
+            return None
         async with asyncio.timeout(self._deadline_s):
             await committer.commit(output)
         output.keep()
         self.last_progress = time.monotonic()
         self._metrics.committed(count, self.last_progress - began)
-        # What is published without requests, once a second, lets none that come meanwhile wait for it.
-        await self._pause(self._interval_s() - (self.last_progress - began), for_records=not count)
+        return count
 
     async def _wait(self) -> None:
         """Until there are records, something is due, or the loop is stopped."""

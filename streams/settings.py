@@ -114,6 +114,12 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             description="Commits a second of one process; the interval grows with its partitions to hold this."
         ),
     ] = 400
+    batches_at_once_max: Annotated[
+        Positive,
+        Meta(
+            description="Batches that one process has under way; what waits is a larger one later. More where the broker is far."
+        ),
+    ] = 6
     fetch_wait_ms: Annotated[
         int,
         Meta(

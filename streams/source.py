@@ -1,16 +1,45 @@
-"""`ConsumerSource`: the lane's consumer, as the loop of one partition number sees it."""
+"""A lane's consumer: how it is made, and as `ConsumerSource` what the loop of one partition number sees of it."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 
-from pointsman.streams import metrics
+from pointsman.streams import metrics, reading
 from pointsman.streams.errors import TopicProblem
+from pointsman.streams.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+FETCH_BYTES: Final = 1024 * 1024
+"""A partition's share of a fetch: some 1,500 requests, a good batch. Times the partitions it bounds memory."""
+
+
+def consumer(servers: str, group: str, settings: Settings) -> AIOKafkaConsumer:
+    """Not started yet."""
+    reading.install(settings.batch_inflated_bytes_max)
+    return reading.consumer(
+        bootstrap_servers=servers,
+        group_id=group,
+        enable_auto_commit=False,
+        # Said aloud here instead: a reset in silence would pass over what retention has taken.
+        auto_offset_reset="none",
+        isolation_level="read_committed",
+        max_partition_fetch_bytes=FETCH_BYTES,
+        fetch_max_bytes=16 * FETCH_BYTES,  # of one answer, whatever the number of partitions
+        fetch_max_wait_ms=settings.fetch_wait_ms,
+        # Range keeps equal partition numbers of co-partitioned topics together; Round Robin parts them.
+        partition_assignment_strategy=(RangePartitionAssignor,),
+        session_timeout_ms=settings.session_timeout_ms,
+        heartbeat_interval_ms=max(1, settings.session_timeout_ms // 6),
+        # A revoked worker first drains; a member that answers a rebalance later than this is expelled.
+        rebalance_timeout_ms=max(settings.session_timeout_ms, (settings.drain_s + 5) * 1000),
+        max_poll_interval_ms=max(300_000, settings.transaction_deadline_ms * 2),
+    )
 
 
 class ConsumerSource:

@@ -20,7 +20,8 @@ import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from pointsman.streams.commit import BATCH_BYTES, RETRY_MS, batches
-from pointsman.streams.lane import FETCH_BYTES, POLL_MS
+from pointsman.streams.lane import POLL_MS
+from pointsman.streams.source import FETCH_BYTES
 
 
 @dataclass(frozen=True)

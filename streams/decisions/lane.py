@@ -86,6 +86,7 @@ def decision_lane(
         settings=settings,
         factory=factory,
         static=embedded,
+        at_once=settings.batches_at_once_max,
     )
     return lane
 

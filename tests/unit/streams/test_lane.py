@@ -41,7 +41,7 @@ class Consumer:
         """What it gives, asked for them alone."""
         self.listener: Any = None
         self.partitions_for_topic = lambda _topic: {0}
-        self._fetcher = SimpleNamespace(error_future=Future())
+        self._fetcher = SimpleNamespace(error_future=Future(), _proc_fetch_request=None)
         self._coordinator = SimpleNamespace(_coordination_task=Future())
         self._client = SimpleNamespace(_sync_task=Future())
 
@@ -133,7 +133,7 @@ class Idle:
 
 
 class World:
-    def __init__(self, at: int | None = 5, **settings: Any) -> None:
+    def __init__(self, at: int | None = 5, lane_options: Any = None, **settings: Any) -> None:
         self.idle: dict[int, Idle] = {}
         self.at = at
         self.restoring = 0.0
@@ -158,6 +158,7 @@ class World:
                 servers="",
                 settings=Settings(**settings),
                 factory=factory,
+                **lane_options or {},
             )
 
     async def own(self, *partitions: TopicPartition) -> None:

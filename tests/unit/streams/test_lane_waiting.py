@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 
+import pytest
 from aiokafka import TopicPartition
 
 from tests.builders import record
+from tests.unit.streams.test_fetches import Request
 from tests.unit.streams.test_lane import World, until
 
 LEAD, WAITS = TopicPartition("t", 1), TopicPartition("u", 1)
@@ -14,9 +17,7 @@ LONG_S = 3_600.0
 
 
 def made() -> World:
-    world = World(stalled_after_s=30)
-    world.lane._delays_s = {"u": LONG_S}
-    return world
+    return World(stalled_after_s=30, lane_options={"delays_s": {"u": LONG_S}})
 
 
 async def test_a_delay_topic_is_read_only_by_whoever_has_its_requests() -> None:
@@ -133,3 +134,27 @@ async def test_requests_and_what_waited_share_one_batch_and_what_waited_goes_fir
     taken = [{tp: len(records) for tp, records in loop._take().items()} for _ in range(3)]
     assert taken == [{WAITS: 3, LEAD: 2}, {LEAD: 3}, {}]
     await world.lane.release()
+
+
+async def test_they_are_fetched_seldom_and_the_requests_as_often_as_there_are_commits() -> None:
+    world = World(commit_interval_ms=30, commits_per_s_max=400, lane_options={"delays_s": {"u": LONG_S}})
+    sent: list[tuple[float, list[str]]] = []
+
+    async def send(_assignment: object, _node: int, request: Request) -> None:
+        sent.append((time.monotonic(), [topic for topic, _ in request.topics]))
+
+    world.consumer._fetcher._proc_fetch_request = send
+    async with world.running():
+        for _ in range(3):
+            await world.consumer._fetcher._proc_fetch_request(None, 1, Request("t", "u"))
+    assert [topics for _, topics in sent] == [["t", "u"], ["t"], ["t"]]
+    assert all(after - before > 0.03 / 3 - 0.002 for (before, _), (after, _) in pairwise(sent))
+
+
+@pytest.mark.parametrize(
+    ("interval_ms", "apart_ms"), [(0, 0), (20, 20 / 3), (45, 15), (300, 20), (10_000, 20)]
+)
+def test_fetches_are_a_third_of_the_commit_interval_apart_and_never_long(
+    interval_ms: int, apart_ms: float
+) -> None:
+    assert World(commit_interval_ms=interval_ms).lane._apart_s() == pytest.approx(apart_ms / 1000)

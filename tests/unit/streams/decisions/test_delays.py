@@ -1,8 +1,9 @@
-"""The setting's delays are those that the decision lane's partitions wait."""
+"""What the settings say is what the decision lane's partitions do: delays, and batches under way."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 
 import pytest
@@ -55,3 +56,19 @@ async def test_each_delay_topic_waits_the_delay_that_the_setting_says() -> None:
     assert loop.waiting == 2 * len(DELAYS_MS)
     left_s = [loop._dues[tp].left() for tp in inputs[1:]]
     assert left_s == [pytest.approx(each / 1000, abs=30) for each in DELAYS_MS]
+
+
+async def test_the_partitions_share_as_many_slots_as_the_setting_says() -> None:
+    lane = lane_of(Settings(batches_at_once_max=3))
+    for number in range(5):
+        lane._start_loop(number, (TopicPartition("decision-requests", number),))
+    tasks = list(lane._running.values())
+    for task in tasks:
+        task.cancel()  # they would look for a broker
+    await asyncio.wait(tasks)
+    (slots,) = {loop._slots for loop in lane.loops.values()}
+    assert slots is not None
+    async with contextlib.AsyncExitStack() as held:
+        for _ in range(3):
+            await asyncio.wait_for(held.enter_async_context(slots.one()), 1)
+        assert slots._free.locked()
