@@ -10,7 +10,7 @@ from benchmarks.load.deployment import decided, family
 from tests.support.pipeline import WorkerProcess
 
 LOOK_S = 0.25
-"""Between two looks; each costs the worker some 2 ms."""
+"""Between two looks; each costs the worker a millisecond."""
 STUCK_S = 60.0
 """Without a single commit for so long, something hangs."""
 

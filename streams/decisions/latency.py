@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable
+from itertools import accumulate
 from typing import Final
 
 from prometheus_client import REGISTRY
@@ -39,9 +41,12 @@ class LatencyCollector(Collector):
             labels=["agent", "arm"],
         )
         for key, histogram in list(self._histograms.items()):
-            seconds = [(middle_ms(at) / 1000, count) for at, count in histogram.items()]
-            buckets = [(str(edge), sum(n for s, n in seconds if s <= edge)) for edge in EDGES_S]
-            buckets.append(("+Inf", sum(histogram.values())))
+            counts = [0] * (len(EDGES_S) + 1)
+            for at, count in histogram.items():
+                counts[bisect_left(EDGES_S, middle_ms(at) / 1000)] += count
+            buckets = [
+                (str(edge), up_to) for edge, up_to in zip((*EDGES_S, "+Inf"), accumulate(counts), strict=True)
+            ]
             family.add_metric(list(key), buckets, self._sums_ms[key] / 1000)
         yield family
 

@@ -36,13 +36,16 @@ PENDING_MAX: Final = 64
 in flight: this many are a client that has gone wrong, and its memory must not become ours."""
 UNREAD_BYTES_MAX: Final = 2 * FRAME_BYTES_MAX
 """Answers that a client does not read; above, it is hung up on."""
+STRETCH_S: Final = 0.0005
+"""Answers of so long a time go out in one write, and are read in one: a batch of fifty agents asks fifty small
+questions. Then the sockets are read, for a served request may have come that goes before shadow ones."""
 TEXT_MAX: Final = 1_000
 """Characters of an error text; some libraries put whole matrices into theirs."""
 _F64: Final = np.dtype("<f8")
 
 
 class ModelServer:
-    """Answers requests. Served ones go first, shadow ones after; between two, sockets are read."""
+    """Answers requests. Served ones go first, shadow ones after."""
 
     def __init__(self, loaded: Loaded, metrics: ServerMetrics) -> None:
         self._loaded = loaded
@@ -65,15 +68,16 @@ class ModelServer:
             asyncio.get_running_loop().call_soon(self._work)
 
     def _work(self) -> None:
-        """Answer one request, the longest waiting one of the first lane that has any, and come back."""
-        queue = next((queue for queue in self._queues if queue), None)
-        if queue is None:
-            self._working = False
-            return
-        connection, request = queue.popleft()
-        if not connection.closed:  # whoever hung up needs no answer
-            connection.send(self._answer(request))
-        asyncio.get_running_loop().call_soon(self._work)
+        """Answer for a while, each time the longest waiting request of the first lane that has any, and come back."""
+        until = time.perf_counter() + STRETCH_S
+        while (queue := next((queue for queue in self._queues if queue), None)) is not None:
+            connection, request = queue.popleft()
+            if not connection.closed:  # whoever hung up needs no answer
+                connection.send(self._answer(request))
+            if time.perf_counter() >= until:
+                asyncio.get_running_loop().call_soon(self._work)
+                return
+        self._working = False
 
     def _answer(self, request: Request) -> bytes:
         began = time.perf_counter()

@@ -5,18 +5,29 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+from pointsman.streams.model import serving
 from pointsman.streams.model.address import Address
 from pointsman.streams.model.client import ModelClient, ModelFailure
 from pointsman.streams.model.connection import Connection, connect
-from pointsman.streams.model.loading import find_loader
+from pointsman.streams.model.loading import Loaded, Model, find_loader
 from pointsman.streams.model.observe import ServerMetrics
-from pointsman.streams.model.protocol import FRAME_BYTES_MAX, Lane, Response, Status, encode_request, frame
-from pointsman.streams.model.serving import PENDING_MAX
+from pointsman.streams.model.protocol import (
+    FRAME_BYTES_MAX,
+    Lane,
+    ModelInfo,
+    Response,
+    Status,
+    encode_request,
+    frame,
+)
+from pointsman.streams.model.serving import PENDING_MAX, ModelServer
 from tests.unit.streams.model.model_servers import HANG_S, our_server
 
 RAISES, NAN, SHORT, TEXT, RANGE = 1.0, 2.0, 3.0, 6.0, 7.0
@@ -165,3 +176,29 @@ async def test_requests_of_a_client_that_hung_up_are_not_scored(server: Any) -> 
 def test_a_loader_that_is_none_is_named(name: str) -> None:
     with pytest.raises((ValueError, ImportError), match=name.partition(":")[0]):
         find_loader(name)
+
+
+@pytest.mark.parametrize(("each_ms", "at_once"), [(0.0, 5), (0.2, 3), (1.0, 1)])
+async def test_small_requests_are_answered_together_and_long_ones_one_by_one(
+    each_ms: float, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(serving, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+
+    def score(matrix: Any) -> Any:
+        clock[0] += each_ms / 1000
+        return matrix[:, 0]
+
+    info = ModelInfo(agent="a", version="1", sha256="", features=1)
+    server = ModelServer(Loaded({"a": Model(info, score)}), ServerMetrics())
+    client, transport = server.connection(), Mock(get_write_buffer_size=lambda: 0)
+    client.connection_made(transport)
+    transport.write.reset_mock()
+    for id_ in range(5):
+        client.data_received(encode_request(id_, Lane.SERVED, "a", 1, [(0.5,)]))
+    written = []
+    while transport.write.call_count < 5:
+        await asyncio.sleep(0)
+        written.append(transport.write.call_count)
+    assert written[0] == at_once
+    assert not server._working or at_once < 5
