@@ -1,4 +1,4 @@
-"""How often a lane's consumer fetches: no oftener than its batches need, and topics of little traffic seldom.
+"""How often a lane's consumer fetches: no oftener than its batches need.
 
 aiokafka asks for more as soon as what came was taken, for every partition anew. Under load that is a request every
 few milliseconds, answered with the handful of records that came since: most of what broker and client then do.
@@ -8,24 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer
-
-SELDOM_S: Final = 0.25
-"""Between two fetches of topics that can wait."""
 
 
 class Fetches:
     """Stands before a consumer's fetches: each is sent a while after the one before, at once on an idle system."""
 
-    def __init__(self, apart_s: Callable[[], float], seldom: Collection[str] = ()) -> None:
-        """``apart_s``: between two fetches from one broker; ``seldom``: topics that can wait for `SELDOM_S`."""
+    def __init__(self, apart_s: Callable[[], float]) -> None:
+        """``apart_s``: between two fetches from one broker."""
         self._apart_s = apart_s
-        self._seldom = frozenset(seldom)
         self._sent: dict[int, float] = {}
-        self._whole: dict[int, float] = {}
         self._send: Any = None
 
     def install(self, consumer: AIOKafkaConsumer) -> None:
@@ -33,6 +28,10 @@ class Fetches:
         fetcher = consumer._fetcher  # noqa: SLF001 - the client has no public way
         self._send = fetcher._proc_fetch_request  # noqa: SLF001
         fetcher._proc_fetch_request = self._fetch  # noqa: SLF001
+
+    def at_once(self) -> None:
+        """Send the next one without waiting: what was fetched is asked for anew, and somebody looks for it now."""
+        self._sent.clear()
 
     async def _fetch(self, assignment: Any, node: int, request: Any) -> Any:
         now = time.monotonic()
@@ -43,13 +42,4 @@ class Fetches:
                 await asyncio.sleep(at - now)
             except asyncio.CancelledError:
                 return False  # as the client's own says it; who closes a consumer waits for it, and takes no error
-        self._thin(node, request, at)
         return await self._send(assignment, node, request)
-
-    def _thin(self, node: int, request: Any, now: float) -> None:
-        """Leave the seldom topics out, where it is not their time and something else is asked for."""
-        often = [(topic, places) for topic, places in request.topics if topic not in self._seldom]
-        if often and now < self._whole.get(node, 0.0) + SELDOM_S:
-            request._topics = often  # noqa: SLF001
-        else:
-            self._whole[node] = now

@@ -97,7 +97,7 @@ class Lane(Service):
         self._factory = factory
         self._polled = time.monotonic()
         self.consumer = consumer(servers, group, settings)
-        self._fetches = Fetches(self._apart_s, seldom=delays_s)
+        self._fetches = Fetches(self._apart_s)
         self._slots = Slots(at_once) if at_once else None
         self._admin: AIOKafkaAdminClient | None = None
         self._source = ConsumerSource(self.consumer, self._verify)
@@ -163,6 +163,7 @@ class Lane(Service):
         One partition's unreadable batch makes `getmany` raise after it has moved the positions of others, whose
         records go with the error.
         """
+        self._fetches.at_once()
         for loop in self.loops.values():
             for tp, at in loop.expected.items() if loop.ready.is_set() else ():
                 if tp in self.consumer.assignment():

@@ -117,7 +117,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     batches_at_once_max: Annotated[
         Positive,
         Meta(
-            description="Batches that one process has under way; what waits is a larger one later. More where the broker is far."
+            description="Batches that a process decides at a time, each counted for 25 ms; what waits becomes a larger one. More where the broker is far."
         ),
     ] = 6
     fetch_wait_ms: Annotated[

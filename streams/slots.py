@@ -1,4 +1,4 @@
-"""`Slots`: so many batches are under way in a lane, and no more; who waits for a slot collects more records meanwhile.
+"""`Slots`: so many short batches are under way in a lane at a time; who waits for a slot collects more records meanwhile.
 
 With sixteen partitions a batch of each would be under way at once. They share one event loop and one broker, so each
 takes sixteen times as long, and requests that come meanwhile wait for it: twice the latency at the same pace.
@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 LEASE_S: Final = 0.025
-"""A batch that takes longer is waited for no more: it waits for something itself, be it a broker that is far away,
-and the other partitions lose no time by going on. A thousandth of a transaction's deadline."""
+"""A batch that takes longer is not counted any more. It waits for something, be it a broker that is far away, so the
+other partitions lose nothing by going on; or it is a large one of a backlog, where latency is made up of the backlog."""
 
 
 class Slots:

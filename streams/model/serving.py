@@ -37,7 +37,7 @@ in flight: this many are a client that has gone wrong, and its memory must not b
 UNREAD_BYTES_MAX: Final = 2 * FRAME_BYTES_MAX
 """Answers that a client does not read; above, it is hung up on."""
 STRETCH_S: Final = 0.0005
-"""Answers of so long a time go out in one write, and are read in one: a batch of fifty agents asks fifty small
+"""Answers of so long a time go out together, and are read together: a batch of fifty agents asks fifty small
 questions. Then the sockets are read, for a served request may have come that goes before shadow ones."""
 TEXT_MAX: Final = 1_000
 """Characters of an error text; some libraries put whole matrices into theirs."""
@@ -70,14 +70,17 @@ class ModelServer:
     def _work(self) -> None:
         """Answer for a while, each time the longest waiting request of the first lane that has any, and come back."""
         until = time.perf_counter() + STRETCH_S
-        while (queue := next((queue for queue in self._queues if queue), None)) is not None:
-            connection, request = queue.popleft()
-            if not connection.closed:  # whoever hung up needs no answer
-                connection.send(self._answer(request))
-            if time.perf_counter() >= until:
+        try:
+            while (queue := next((queue for queue in self._queues if queue), None)) is not None:
+                connection, request = queue.popleft()
+                if not connection.closed:  # whoever hung up needs no answer
+                    connection.send(self._answer(request))
+                if time.perf_counter() >= until:
+                    break
+        finally:  # whatever fails, as for want of memory: the others are answered
+            self._working = any(self._queues)
+            if self._working:
                 asyncio.get_running_loop().call_soon(self._work)
-                return
-        self._working = False
 
     def _answer(self, request: Request) -> bytes:
         began = time.perf_counter()

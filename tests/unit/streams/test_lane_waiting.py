@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from itertools import pairwise
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.errors import CorruptRecordException
 
 from tests.builders import record
-from tests.unit.streams.test_fetches import Request
 from tests.unit.streams.test_lane import World, until
 
 LEAD, WAITS = TopicPartition("t", 1), TopicPartition("u", 1)
@@ -136,21 +135,6 @@ async def test_requests_and_what_waited_share_one_batch_and_what_waited_goes_fir
     await world.lane.release()
 
 
-async def test_they_are_fetched_seldom_and_the_requests_as_often_as_there_are_commits() -> None:
-    world = World(commit_interval_ms=30, commits_per_s_max=400, lane_options={"delays_s": {"u": LONG_S}})
-    sent: list[tuple[float, list[str]]] = []
-
-    async def send(_assignment: object, _node: int, request: Request) -> None:
-        sent.append((time.monotonic(), [topic for topic, _ in request.topics]))
-
-    world.consumer._fetcher._proc_fetch_request = send
-    async with world.running():
-        for _ in range(3):
-            await world.consumer._fetcher._proc_fetch_request(None, 1, Request("t", "u"))
-    assert [topics for _, topics in sent] == [["t", "u"], ["t"], ["t"]]
-    assert all(after - before > 0.03 / 3 - 0.002 for (before, _), (after, _) in pairwise(sent))
-
-
 @pytest.mark.parametrize(
     ("interval_ms", "apart_ms"), [(0, 0), (20, 20 / 3), (45, 15), (300, 20), (10_000, 20)]
 )
@@ -158,3 +142,20 @@ def test_fetches_are_a_third_of_the_commit_interval_apart_and_never_long(
     interval_ms: int, apart_ms: float
 ) -> None:
     assert World(commit_interval_ms=interval_ms).lane._apart_s() == pytest.approx(apart_ms / 1000)
+
+
+async def test_the_fetches_of_a_lane_keep_that_distance_but_not_after_an_error() -> None:
+    world = World(commit_interval_ms=60)  # so they are 20 ms apart
+    sent: list[float] = []
+
+    async def send(*_arguments: object) -> None:
+        sent.append(time.monotonic())
+
+    world.consumer._fetcher._proc_fetch_request = send
+    async with world.running():
+        for _ in range(2):
+            await world.consumer._fetcher._proc_fetch_request(None, 1, None)
+        assert sent[1] - sent[0] > 0.018
+        world.consumer.fetches.append(CorruptRecordException("spoiled"))
+        await until(lambda: not world.consumer.fetches)
+        assert world.lane._fetches._sent == {}, "what was not offered is looked for at once"

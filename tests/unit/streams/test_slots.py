@@ -69,6 +69,20 @@ async def test_one_held_for_too_long_is_given_to_the_next_and_given_back_once() 
     assert await turns(slots, 10) == 1, "its end gives nothing back a second time"
 
 
+async def test_the_time_of_a_slot_begins_when_it_is_had() -> None:
+    slots = Slots(1, lease_s=0.02)
+
+    async def hold() -> None:
+        async with slots.one():
+            await asyncio.sleep(0.015)
+            assert slots._free._value == 0
+
+    # The second waits for the first; counted from its asking, its time would be over before its end.
+    await asyncio.gather(hold(), hold(), hold())
+    slots._lease_s = LONG_S
+    assert await turns(slots, 10) == 1
+
+
 @given(
     st.integers(1, 3),
     st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.none() | st.integers(0, 6)), max_size=12),
@@ -136,11 +150,8 @@ class Partition:
     async def close(self) -> None: ...
 
 
-async def test_partitions_that_wait_for_a_slot_take_all_that_came_meanwhile() -> None:
-    Partition.under_way = 0
-    slots, go = Slots(2, LONG_S), asyncio.Event()
-    parts = [Partition(number, go) for number in range(4)]
-    loops = [
+def loops_of(parts: list[Partition], slots: Slots, interval_s: float = 0.0) -> list[PartitionLoop]:
+    return [
         PartitionLoop(
             number=part.tp.partition,
             partitions=(part.tp,),
@@ -149,12 +160,36 @@ async def test_partitions_that_wait_for_a_slot_take_all_that_came_meanwhile() ->
             committer=lambda part=part: part,
             metrics=LaneMetrics("test"),
             batch_records_max=100,
-            interval_s=lambda: 0.0,
+            interval_s=lambda: interval_s,
             deadline_s=10.0,
             slots=slots,
         )
         for part in parts
     ]
+
+
+async def test_who_waits_for_its_next_commit_holds_no_slot() -> None:
+    go = asyncio.Event()
+    go.set()
+    parts = [Partition(number, go) for number in range(2)]
+    loops = loops_of(parts, Slots(1, LONG_S), interval_s=LONG_S)
+    running = [asyncio.create_task(loop.run()) for loop in loops]
+    async with asyncio.timeout(10):
+        for loop, part in zip(loops, parts, strict=True):
+            await loop.ready.wait()
+            loop.offer(part.tp, [record(b"x", topic="t", partition=part.tp.partition)])
+        while not all(part.batches for part in parts):
+            await asyncio.sleep(0)
+        for loop in loops:
+            loop.stop()
+        await asyncio.gather(*running)
+
+
+async def test_partitions_that_wait_for_a_slot_take_all_that_came_meanwhile() -> None:
+    Partition.under_way = 0
+    slots, go = Slots(2, LONG_S), asyncio.Event()
+    parts = [Partition(number, go) for number in range(4)]
+    loops = loops_of(parts, slots)
     running = [asyncio.create_task(loop.run()) for loop in loops]
     async with asyncio.timeout(10):
         for loop in loops:

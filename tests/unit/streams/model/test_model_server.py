@@ -202,3 +202,25 @@ async def test_small_requests_are_answered_together_and_long_ones_one_by_one(
         written.append(transport.write.call_count)
     assert written[0] == at_once
     assert not server._working or at_once < 5
+
+
+async def test_what_fails_beside_a_model_silences_no_other_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = ModelServer(Loaded({}), ServerMetrics())
+    client, transport = server.connection(), Mock(get_write_buffer_size=lambda: 0)
+    client.connection_made(transport)
+    transport.write.reset_mock()
+    answers = iter([MemoryError, b"answer"])
+
+    def answer(_request: object) -> bytes:
+        found = next(answers)
+        if isinstance(found, bytes):
+            return found
+        raise found
+
+    monkeypatch.setattr(server, "_answer", answer)
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # which would print it
+    for id_ in range(2):
+        client.data_received(encode_request(id_, Lane.SERVED, "a", 1, [(0.5,)]))
+    while server._working:
+        await asyncio.sleep(0)
+    transport.write.assert_called_once_with(b"answer")
