@@ -230,13 +230,23 @@ class Pipeline:
                     self._producer.poll(0.1)
         assert self._producer.flush(60) == 0, "the broker took not all records"
 
-    def read(self, topic: str, until: Callable[[list[Any]], bool], *, timeout_s: float = WAIT_S) -> list[Any]:
-        """Committed records of a topic from its beginning, until the condition holds; then all that is there."""
+    def read(
+        self,
+        topic: str,
+        until: Callable[[list[Any]], bool],
+        *,
+        timeout_s: float = WAIT_S,
+        shown: Callable[[list[Any]], object] = len,
+    ) -> list[Any]:
+        """Committed records of a topic from its beginning, until the condition holds; then all that is there.
+
+        ``shown``: what a failure says of those that were found.
+        """
         with consumer(self.bootstrap, topic) as reader:
             found: list[Any] = []
             deadline = time.monotonic() + timeout_s
             while not until(found):
-                assert time.monotonic() < deadline, f"{topic}: {len(found)} records; {self._tails()}"
+                assert time.monotonic() < deadline, f"{topic}: {shown(found)} records; {self._tails()}"
                 found += good(reader.consume(1000, 0.2))
             # What was committed too much lies right behind; an end offset says when all was read.
             found += to_end(reader, topic)
@@ -261,7 +271,9 @@ class Pipeline:
             return await ledger_check(connection, grace_s=0)
 
     def _tails(self) -> str:
-        return "\n".join(worker.tail() for worker in self.workers)
+        """Of all workers, and what the last one says of itself."""
+        last = self.workers[-1].report("health") if self.workers else None
+        return "\n".join([*(worker.tail() for worker in self.workers), f"health: {last}"])
 
     def close(self) -> None:
         """Stop all workers."""

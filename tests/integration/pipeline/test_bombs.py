@@ -114,7 +114,11 @@ async def test_bombs_in_every_partition_and_topic_through_kills(pipeline: Pipeli
     outcomes = pipeline.read(names.outcomes, lambda found: len(found) >= len(wanted))
     found = account(wanted, (each.key().decode() for each in outcomes if each.key() != b"k"))
     assert found.clean, found
-    letters = pipeline.read(names.dead_letters, lambda found: len(set(map(place, found))) >= len(placed))
+    letters = pipeline.read(
+        names.dead_letters,
+        lambda found: placed <= set(map(place, found)),
+        shown=lambda found: f"without {placed - set(map(place, found))}: {len(found)}",
+    )
     places = [place(each) for each in letters]
     assert set(places) == placed
     decisions = [each for each in places if each[0] == names.requests]
