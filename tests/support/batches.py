@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Sequence
 
 import cramjam
@@ -17,7 +18,8 @@ HEADER = struct.Struct(">qiibIhiqqqhii")
 CRC_AT = 17
 ATTRIBUTES_AT = 21
 CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
-TIME_MS = 1_700_000_000_000
+TIME_MS = round(time.time() * 1000)
+"""Of every record. A broker takes away what is older than its retention, within minutes, whether it was read or not."""
 
 Pair = tuple[bytes | None, bytes | None]
 
