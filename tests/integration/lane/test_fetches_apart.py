@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -33,6 +32,7 @@ async def test_fetches_keep_their_distance_and_nothing_is_passed_over(
         return await real(client, node, request, **options)
 
     monkeypatch.setattr(AIOKafkaClient, "send", noted)
+    began = time.monotonic()
     # A third of this interval would be more than the greatest distance.
     async with reading(kafka.bootstrap, topic, kept, made=lanes.append, commit_interval_ms=100):
         for number in range(2):
@@ -40,8 +40,8 @@ async def test_fetches_keep_their_distance_and_nothing_is_passed_over(
         await until(lambda: sum(map(len, kept.seen.values())) >= 2 * RECORDS)
     assert kept.seen == {TopicPartition(topic, number): list(range(RECORDS)) for number in range(2)}
     assert len(sent) > 5
-    # The clock was looked at before the wait and after it.
-    assert all(after - before > APART_S - 0.002 for before, after in pairwise(sent))
+    # One that goes out late shortens the distance to the next; their number in a time is what holds on any machine.
+    assert len(sent) <= (sent[-1] - began) / APART_S + 1
 
 
 async def test_a_consumer_closes_while_a_fetch_of_it_waits(kafka: Kafka, topic_prefix: str) -> None:
