@@ -10,7 +10,7 @@ from benchmarks.load.deployment import decided, family
 from tests.support.pipeline import WorkerProcess
 
 LOOK_S = 0.25
-"""Between two looks; each costs the worker a millisecond."""
+"""Between two looks; each asks the worker for one metric."""
 STUCK_S = 60.0
 """Without a single commit for so long, something hangs."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from aiokafka import TopicPartition
@@ -69,18 +71,24 @@ async def test_one_held_for_too_long_is_given_to_the_next_and_given_back_once() 
     assert await turns(slots, 10) == 1, "its end gives nothing back a second time"
 
 
-async def test_the_time_of_a_slot_begins_when_it_is_had() -> None:
-    slots = Slots(1, lease_s=0.02)
+async def test_the_time_of_a_slot_begins_when_it_is_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[float] = []
 
-    async def hold() -> None:
-        async with slots.one():
-            await asyncio.sleep(0.015)
-            assert slots._free._value == 0
+    def call_later(seconds: float, _give_back: object) -> Mock:
+        begun.append(seconds)
+        return Mock()
 
-    # The second waits for the first; counted from its asking, its time would be over before its end.
-    await asyncio.gather(hold(), hold(), hold())
-    slots._lease_s = LONG_S
-    assert await turns(slots, 10) == 1
+    loop = SimpleNamespace(call_later=call_later)
+    patched = SimpleNamespace(get_running_loop=lambda: loop, Semaphore=asyncio.Semaphore)
+    monkeypatch.setattr("pointsman.streams.slots.asyncio", patched)
+    slots = Slots(1, lease_s=7.0)
+    async with slots.one():
+        waiting = asyncio.create_task(turns(slots, 1))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert begun == [7.0], "not that of who waits"
+    await waiting
+    assert begun == [7.0, 7.0]
 
 
 @given(

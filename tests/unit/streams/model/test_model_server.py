@@ -201,7 +201,7 @@ async def test_small_requests_are_answered_together_and_long_ones_one_by_one(
         await asyncio.sleep(0)
         written.append(transport.write.call_count)
     assert written[0] == at_once
-    assert not server._working or at_once < 5
+    assert not server._working
 
 
 async def test_what_fails_beside_a_model_silences_no_other_request(monkeypatch: pytest.MonkeyPatch) -> None:
