@@ -20,13 +20,15 @@ from mode import Service
 from pointsman.streams import reading
 from pointsman.streams.commit import Committer
 from pointsman.streams.fetches import Fetches
+from pointsman.streams.membership import Member
 from pointsman.streams.metrics import LaneMetrics
 from pointsman.streams.partition import PartitionLoop, Work
-from pointsman.streams.progress import behind
+from pointsman.streams.progress import behind, health
 from pointsman.streams.settings import Settings
 from pointsman.streams.shape import LOOK_S, TopicWatch
 from pointsman.streams.slots import Slots
 from pointsman.streams.source import ConsumerSource, consumer
+from pointsman.streams.together import Together
 from pointsman.streams.topics import partition_numbers
 
 logger = logging.getLogger(__name__)
@@ -47,6 +49,7 @@ POLL_RECORDS: Final = 2_000
 """Records unpacked in one go: some 6 ms, after which the partitions get their turn."""
 
 Factory = Callable[["Lane", int, tuple[TopicPartition, ...]], tuple[Work, Callable[[], Committer]]]
+Share = Callable[["Lane", Member, list[int]], Together]
 
 
 class Lane(Service):
@@ -68,10 +71,12 @@ class Lane(Service):
         static: bool = False,
         delays_s: Mapping[str, float] = {},
         at_once: int | None = None,
+        share: Share | None = None,
     ) -> None:
         """``topics``: the first leads; those in ``delays_s`` are read so long after their records' time.
 
-        ``at_once``: batches under way at a time, of all partitions; None: one of each.
+        ``at_once``: batches under way at a time, of all partitions; None: one of each. ``share``: makes what the loops
+        of an assignment commit with together.
         """
         super().__init__()
         self.name = name
@@ -90,11 +95,14 @@ class Lane(Service):
         """Why it reads no more and waits for a person; empty while it works."""
         self.assigned = False
         """Whether the group has said what this worker owns, be it nothing: more workers than partitions is fine."""
+        self.together: Together | None = None
+        """What the loops commit with, from an assignment to the next; None where each has its own way."""
         self._running: dict[int, asyncio.Task[None]] = {}
         self._interval_ms = settings.commit_interval_ms if interval_ms is None else interval_ms
         self._static = static
         self._delays_s = delays_s
         self._factory = factory
+        self._share = share
         self._polled = time.monotonic()
         self.consumer = consumer(servers, group, settings)
         self._fetches = Fetches(self._apart_s)
@@ -259,11 +267,14 @@ class Lane(Service):
             numbers.setdefault(self.number_of(tp), []).append(tp)
             self.consumer.pause(tp)  # nothing flows before the loop has fenced and sought
             self.consumer.seek(tp, 0)  # without a position, whatever it is, the consumer would look for one
-        for number, partitions in sorted(numbers.items()):
-            if self._leads(partitions):
-                self._start_loop(
-                    number, tuple(sorted(partitions, key=lambda tp: (tp.topic in self._delays_s, tp)))
-                )
+        led = sorted(number for number, partitions in numbers.items() if self._leads(partitions))
+        if self._share is not None and led:
+            self.together = self._share(self, Member.of(self.consumer), led)
+        for number in led:
+            # The leading topic first, the delay topics after it.
+            self._start_loop(
+                number, tuple(sorted(numbers[number], key=lambda tp: (tp.topic in self._delays_s, tp)))
+            )
         self.assigned = True
         self.metrics.partitions.set(len(self.loops))
         by_topic: dict[str, list[int]] = {}
@@ -310,6 +321,9 @@ class Lane(Service):
         self.loops.clear()
         self._running.clear()
         self.metrics.partitions.set(0)
+        if self.together is not None:
+            together, self.together = self.together, None
+            await together.end()
 
     def _start_loop(self, number: int, partitions: tuple[TopicPartition, ...]) -> None:
         work, committer = self._factory(self, number, partitions)
@@ -351,34 +365,7 @@ class Lane(Service):
 
     def health(self) -> dict[str, object]:
         """State of the lane; ``healthy`` means progress, or nothing to do."""
-        now = time.monotonic()
-        lags = {number: self.lags.get(number, 0) for number in self.loops}
-        waiting = sum(self.waiting.get(number, 0) for number in self.loops)
-        failures = {loop.number: loop.failure for loop in self.loops.values() if loop.failure}
-        stalled = [
-            loop.number
-            for loop in self.loops.values()
-            if now - loop.last_progress > self.settings.stalled_after_s
-            and (lags[loop.number] > 0 or not loop.known)
-        ]
-        polling = now - self._polled < self.settings.stalled_after_s + POLL_MS / 1000
-        healthy = not stalled and polling and not self.halted
-        informed = reading.informed(self.consumer, self.topics)
-        self.metrics.lag.set(sum(lags.values()))
-        self.metrics.waiting.set(waiting)
-        self.metrics.buffered.set(sum(loop.buffered for loop in self.loops.values()))
-        self.metrics.healthy.set(healthy)
-        self.metrics.halted.set(bool(self.halted))
-        return {
-            "healthy": healthy,
-            "halted": self.halted,
-            "ready": self.assigned and informed and all(loop.ready.is_set() for loop in self.loops.values()),
-            "partitions": sorted(self.loops),
-            "lag_records": sum(lags.values()),
-            "waiting_records": waiting,
-            "stalled_partitions": stalled,
-            "failures": failures,
-        }
+        return health(self, time.monotonic() - self._polled < self.settings.stalled_after_s + POLL_MS / 1000)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]

@@ -217,30 +217,28 @@ class PartitionLoop:
             await committer.close()
 
     async def _step(self, committer: Committer) -> None:
-        began = time.monotonic()
+        """Take what waits, work on it, commit."""
+        asked = time.monotonic()
         async with self._slots.one() if self._slots else contextlib.nullcontext():
-            count = await self._batch(committer)
-        if count is not None:
-            # What is published without requests, once a second, lets none that come meanwhile wait for it.
-            await self._pause(self._interval_s() - (self.last_progress - began), for_records=not count)
-
-    async def _batch(self, committer: Committer) -> int | None:
-        """Take what waits, work on it, commit; the number of records, or None where nothing came of it."""
-        began = time.monotonic()
-        # A stop leaves fetched records to the successor: they are not committed, so nothing is lost.
-        batch = {} if self._stopping else self._take()
-        count = sum(map(len, batch.values()))
-        if batch:  # its output has its positions at least, so what is begun here is ended below
-            await committer.begin()
-        output = await self._work.process(batch, final=self._stopping)
+            began = time.monotonic()
+            count, output = await self._batch(committer)
         if not output:
-            return None
+            return
         async with asyncio.timeout(self._deadline_s):
             await committer.commit(output)
         output.keep()
         self.last_progress = time.monotonic()
         self._metrics.committed(count, self.last_progress - began)
-        return count
+        # What is published without requests, once a second, lets none that come meanwhile wait for it.
+        await self._pause(self._interval_s() - (self.last_progress - asked), for_records=not count)
+
+    async def _batch(self, committer: Committer) -> tuple[int, Output]:
+        """The number of records that waited, and what comes of them; waiting for the broker is no part of it."""
+        # A stop leaves fetched records to the successor: they are not committed, so nothing is lost.
+        batch = {} if self._stopping else self._take()
+        if batch:  # its output has its positions at least, so what is begun here is ended in the commit
+            await committer.begin()
+        return sum(map(len, batch.values())), await self._work.process(batch, final=self._stopping)
 
     async def _wait(self) -> None:
         """Until there are records, something is due, or the loop is stopped."""

@@ -18,7 +18,7 @@ from pointsman.schemas.feedback import Feedback
 from pointsman.schemas.outcome import Outcome, ShadowAnswer
 from pointsman.schemas.summary import Summary
 from pointsman.streams import metrics
-from pointsman.streams.commit import Committer, close, send
+from pointsman.streams.commit import Committer
 from pointsman.streams.condition import of_lane
 from pointsman.streams.decisions.trace import trace_id
 from pointsman.streams.decisions.validate import Rejected, letter
@@ -26,6 +26,7 @@ from pointsman.streams.errors import PositionConflict
 from pointsman.streams.lane import Lane
 from pointsman.streams.output import Committed, Output, Record
 from pointsman.streams.partition import Work
+from pointsman.streams.producer import close, send
 from pointsman.streams.settings import Settings
 from pointsman.streams.store.audit import AuditStore
 from pointsman.streams.store.batch import DeadLetter, SinkBatch

@@ -9,7 +9,8 @@ from aiokafka import TopicPartition
 
 from benchmarks.contenders.lane import measured, settings_of
 from benchmarks.contenders.task import Task
-from pointsman.streams.commit import Committer, Transactional
+from pointsman.streams.commit import Committer
+from pointsman.streams.decisions.lane import shared
 from pointsman.streams.lane import Lane
 from pointsman.streams.output import Committed, Output, Record
 from pointsman.streams.partition import Work
@@ -47,14 +48,8 @@ async def main(task: Task) -> None:
         lane: Lane, number: int, owned: tuple[TopicPartition, ...]
     ) -> tuple[Work, Callable[[], Committer]]:
         def committer() -> Committer:
-            return Transactional(
-                servers=task.servers,
-                group=lane.group,
-                transactional_id=f"{lane.group}-{task.topic}-{number}",
-                partitions=owned,
-                settings=settings,
-                admin=lambda: lane.admin,
-            )
+            assert lane.together is not None
+            return lane.together.committer(number, owned)
 
         return Copy(task.target), committer
 
@@ -65,6 +60,7 @@ async def main(task: Task) -> None:
         servers=task.servers,
         settings=settings,
         factory=factory,
+        share=shared,
     )
     await measured(lane, task)
 

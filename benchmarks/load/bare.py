@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from pointsman.streams.commit import BATCH_BYTES, RETRY_MS, batches
 from pointsman.streams.lane import POLL_MS
+from pointsman.streams.producer import BATCH_BYTES, RETRY_MS, batches
 from pointsman.streams.source import FETCH_BYTES
 
 

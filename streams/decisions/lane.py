@@ -1,14 +1,13 @@
-"""The decision lane: `Lane` with the decision work, one fenced producer for each partition number."""
+"""The decision lane: `Lane` with the decision work, committed in transactions that its partitions share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from aiokafka import TopicPartition
 
 from pointsman.models.agent import Agent
-from pointsman.streams.commit import AtLeastOnce, Committer, Transactional
+from pointsman.streams.commit import AtLeastOnce, Committer
 from pointsman.streams.decisions.ask import Scorer
 from pointsman.streams.decisions.duplicates import Answered
 from pointsman.streams.decisions.latency import observe
@@ -19,8 +18,10 @@ from pointsman.streams.decisions.validate import Validator
 from pointsman.streams.decisions.work import DecisionWork, Surroundings
 from pointsman.streams.flags import FlagFollower
 from pointsman.streams.lane import Lane
+from pointsman.streams.membership import Member
 from pointsman.streams.partition import Work
 from pointsman.streams.settings import Settings
+from pointsman.streams.together import Together
 from pointsman.streams.topics import Names
 
 
@@ -76,7 +77,7 @@ def decision_lane(
     }
     lane = Lane(
         name="decisions",
-        # One loop and one producer read the requests of a partition and what waits of them: so the memory of
+        # One loop reads the requests of a partition and what waits of them: so the memory of
         # answered ids, the split and the ledger know both.
         topics=[names.requests, *delays_s],
         delays_s=delays_s,
@@ -87,6 +88,7 @@ def decision_lane(
         factory=factory,
         static=embedded,
         at_once=settings.batches_at_once_max,
+        share=shared if transactional else None,
     )
     return lane
 
@@ -94,14 +96,27 @@ def decision_lane(
 def _committer(
     lane: Lane, owned: tuple[TopicPartition, ...], number: int, *, transactional: bool, embedded: bool
 ) -> Committer:
-    given: dict[str, Any] = {
-        "servers": lane.servers,
-        "group": lane.group,
-        "partitions": owned,
-        "settings": lane.settings,
-    }
-    if not transactional:
-        return AtLeastOnce(consumer=lane.consumer, admin=None if embedded else lambda: lane.admin, **given)
-    # One id for each partition number: whoever takes it over fences the one before.
-    id_ = f"{lane.group}-{lane.topics[0]}-{number}"
-    return Transactional(transactional_id=id_, admin=lambda: lane.admin, **given)
+    if transactional:
+        assert lane.together is not None, "made before the loops of an assignment"
+        return lane.together.committer(number, owned)
+    return AtLeastOnce(
+        servers=lane.servers,
+        group=lane.group,
+        partitions=owned,
+        settings=lane.settings,
+        consumer=lane.consumer,
+        admin=None if embedded else lambda: lane.admin,
+    )
+
+
+def shared(lane: Lane, member: Member, numbers: list[int]) -> Together:
+    """The transactions of an assignment. Their ids begin with group and topic, for access lists."""
+    return Together(
+        servers=lane.servers,
+        group=lane.group,
+        prefix=f"{lane.group}-{lane.topics[0]}",
+        settings=lane.settings,
+        admin=lambda: lane.admin,
+        member=member,
+        numbers=numbers,
+    )

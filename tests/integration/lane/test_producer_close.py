@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from pointsman.streams import commit
+from pointsman.streams import producer as producers
 from pointsman.streams.output import Output
 from tests.support.kafka import KafkaServer
 
@@ -24,7 +24,7 @@ def tasks_of_the_client() -> list[str]:
 async def test_a_producer_whose_broker_is_gone_ends_with_all_its_tasks(
     own_kafka: KafkaServer, monkeypatch: pytest.MonkeyPatch, harm: signal.Signals
 ) -> None:
-    monkeypatch.setattr(commit, "CLOSE_S", 0.5)
+    monkeypatch.setattr(producers, "CLOSE_S", 0.5)
     said: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: said.append(context))
     topic = await asyncio.to_thread(own_kafka.create_topic, "t", 1)
@@ -38,8 +38,8 @@ async def test_a_producer_whose_broker_is_gone_ends_with_all_its_tasks(
     pid = own_kafka.pid
     try:
         os.kill(pid, harm)
-        await commit.send(producer, output)
-        await commit.close(producer)
+        await producers.send(producer, output)
+        await producers.close(producer)
         assert tasks_of_the_client() == []
     finally:
         if harm == signal.SIGSTOP:

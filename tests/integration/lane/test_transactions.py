@@ -64,8 +64,8 @@ class Wire:
     def __init__(self, made: Transactional) -> None:
         self.names: list[str] = []
         self.most = self._now = 0
-        self._send = made._producer.client.send
-        made._producer.client.send = self._watch
+        self._send = made._producer.client.client.send
+        made._producer.client.client.send = self._watch
 
     async def _watch(self, node: Any, request: Any, **options: Any) -> Any:
         self.names.append(type(request).__name__.removesuffix("Request"))
@@ -87,7 +87,7 @@ async def test_what_is_known_ahead_is_said_ahead_and_the_rest_in_order(
         await made.commit(output(topics, 1))
         wire = Wire(made)
         await made.begin()
-        await asyncio.wait_for(made._transactions.named(), 10)
+        await asyncio.wait_for(made._producer.transactions.named(), 10)
         assert wire.names[-1] == "AddOffsetsToTxn"
         assert set(wire.names) == {"AddPartitionsToTxn", "AddOffsetsToTxn"}
         del wire.names[:]
@@ -120,7 +120,7 @@ async def test_a_begun_batch_of_a_former_owner_is_fenced(
 ) -> None:
     first, second = two
     await first.begin()
-    await first._transactions.named()
+    await first._producer.transactions.named()
     assert (await second.open()).positions == {TopicPartition(topics[0], 0): 1}
     with pytest.raises(Fenced):
         await first.commit(output(topics, 2))

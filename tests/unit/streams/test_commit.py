@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,9 +13,11 @@ from aiokafka.errors import KafkaError, ProducerFenced
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from pointsman.streams import commit
-from pointsman.streams.commit import AtLeastOnce, Transactional, batches, committed
+from pointsman.streams import producer as producers
+from pointsman.streams.commit import AtLeastOnce, Transactional, committed
 from pointsman.streams.errors import Fenced
 from pointsman.streams.output import Message, Output
+from pointsman.streams.producer import batches
 from pointsman.streams.settings import Settings
 
 CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
@@ -56,9 +59,6 @@ class Producer:
 
     async def _close(self) -> None:
         self._call("cut")
-
-    async def begin_transaction(self) -> None:
-        self._call("begin")
 
     async def send_batch(self, batch: BatchBuilder, topic: str, *, partition: int) -> asyncio.Future[None]:
         self._call("send")
@@ -122,7 +122,10 @@ class Announced:
     def begun(self) -> bool:
         return "begin" in self._producer.calls and "commit" not in self._producer.calls
 
-    def announce(self, partitions: list[TopicPartition]) -> None:
+    def begin_transaction(self) -> None:
+        self._producer._call("begin")
+
+    def announce(self, partitions: Iterable[TopicPartition]) -> None:
         self.partitions = list(partitions)
         self._producer._call("announce")
 
@@ -131,10 +134,11 @@ class Announced:
 
 
 def transactional(producer: Producer) -> Transactional:
+    inner = producers.Producer.__new__(producers.Producer)
+    inner._group, inner.client, inner.transactions = "g", producer, Announced(producer)  # type: ignore[assignment]
     made = Transactional.__new__(Transactional)
-    made._transactions, made._written = Announced(producer), []  # type: ignore[assignment]
+    made._producer, made._written = inner, []
     made._group, made._partitions, made._admin = "g", (ONE,), lambda: Offsets({ONE: (5, "m")})  # type: ignore[assignment,return-value]
-    made._producer = producer
     return made
 
 
@@ -151,7 +155,7 @@ async def test_a_transaction_holds_all_messages_and_the_offsets_with_their_metad
 async def test_a_transaction_begins_with_what_the_one_before_wrote() -> None:
     producer = Producer()
     committer = transactional(producer)
-    told: Any = committer._transactions
+    told: Any = committer._producer.transactions
     await committer.begin()
     assert told.partitions == []
     await committer.begin()
@@ -219,7 +223,11 @@ async def test_a_coordinator_that_cannot_say_is_no_group_without_offsets() -> No
     assert raised.value.retriable
 
 
-async def test_open_fences_first_and_only_then_reads_the_position() -> None:
+async def test_open_fences_first_and_only_then_reads_the_position(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def stable_offsets(admin: Offsets, group: str, partitions: list[TopicPartition]) -> Any:
+        return await admin.list_consumer_group_offsets(group, partitions)
+
+    monkeypatch.setattr(commit, "stable_offsets", stable_offsets)
     producer = Producer()
     found = await transactional(producer).open()
     assert producer.calls == ["start"]
@@ -280,24 +288,24 @@ async def test_closing_never_raises_and_cuts_the_connections_of_a_producer_in_tr
     error: Exception,
 ) -> None:
     producer: Any = Producer("stop", error)
-    await commit.close(producer)
+    await producers.close(producer)
     assert producer.calls == ["stop", "cut", "end"]
 
 
 async def test_closing_a_producer_that_hangs_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commit, "CLOSE_S", 0.01)
+    monkeypatch.setattr(producers, "CLOSE_S", 0.01)
     producer: Any = Producer()
 
     async def hangs() -> None:
         await asyncio.Event().wait()
 
     producer.stop = hangs
-    await commit.close(producer)
+    await producers.close(producer)
     assert producer.calls == ["cut", "end"]
 
 
 async def test_a_cancelled_close_closes_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commit, "CLOSE_S", 0.01)
+    monkeypatch.setattr(producers, "CLOSE_S", 0.01)
     producer: Any = Producer()
     stopping = asyncio.Event()
 
@@ -306,7 +314,7 @@ async def test_a_cancelled_close_closes_all_the_same(monkeypatch: pytest.MonkeyP
         await asyncio.Event().wait()
 
     producer.stop = hangs
-    closing = asyncio.create_task(commit.close(producer))
+    closing = asyncio.create_task(producers.close(producer))
     await stopping.wait()
     closing.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -324,7 +332,7 @@ async def test_batches_are_compressed_as_set(compression: str) -> None:
         settings=Settings(compression=compression),  # type: ignore[arg-type]
         admin=lambda: pytest.fail("not asked"),
     )
-    (batch,) = batches(committer._producer, [(b"key", b"value " * 1_000, [])] * 3)
+    (batch,) = batches(committer._producer.client, [(b"key", b"value " * 1_000, [])] * 3)
     batch._build()
     packed = bytes(batch._buffer)
     assert int.from_bytes(packed[21:23], "big") & 7 == CODECS[compression]

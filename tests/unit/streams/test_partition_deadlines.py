@@ -81,8 +81,8 @@ async def test_the_broker_is_told_to_end_a_transaction_at_twice_the_deadline() -
         admin=lambda: pytest.fail("not asked"),
     )
     await committer.close()
-    assert committer._transactions.transaction_timeout_ms == 3_400
-    assert committer._producer._txn_manager is committer._transactions
+    assert committer._producer.transactions.transaction_timeout_ms == 3_400
+    assert committer._producer.client._txn_manager is committer._producer.transactions
 
 
 async def test_nothing_is_decided_while_no_producer_can_be_opened() -> None:

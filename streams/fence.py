@@ -1,0 +1,45 @@
+"""`fence`: end whatever transactions were left open under these ids, and fence whoever left them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Final
+
+from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
+from aiokafka.errors import ConcurrentTransactions, KafkaError, for_code
+from aiokafka.protocol.transaction import InitProducerIdRequest
+
+AGAIN_S: Final = 0.02
+"""While the broker still ends a transaction, or its coordinator loads."""
+
+
+async def fence(client: AIOKafkaClient, ids: Iterable[str], timeout_ms: int) -> None:
+    """What starting a producer of each id and closing it again would do. Raises KafkaError where it cannot be done.
+
+    ``timeout_ms``: of the ids' transactions, as a producer of them would say it.
+    """
+    tasks = [asyncio.ensure_future(_fence(client, each, timeout_ms)) for each in ids]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _fence(client: AIOKafkaClient, id_: str, timeout_ms: int) -> None:
+    while True:
+        try:
+            node = await client.coordinator_lookup(CoordinationType.TRANSACTION, id_)
+            if await client.ready(node, group=ConnectionGroup.COORDINATION):
+                request = InitProducerIdRequest(transactional_id=id_, transaction_timeout_ms=timeout_ms)
+                answer = await client.send(node, request, group=ConnectionGroup.COORDINATION)
+                if not answer.error_code:
+                    return
+                raise for_code(answer.error_code)(id_)
+        except KafkaError as error:
+            if not (error.retriable or isinstance(error, ConcurrentTransactions)):
+                raise
+            await client.force_metadata_update()
+        await asyncio.sleep(AGAIN_S)

@@ -1,0 +1,160 @@
+"""`Producer`: one transactional id, and a transaction at a time, built of batches made here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from typing import Any, Final
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.structs import OffsetAndMetadata
+
+from pointsman.streams.errors import Fenced
+from pointsman.streams.membership import Member, install
+from pointsman.streams.output import Message, Output
+from pointsman.streams.settings import Settings
+from pointsman.streams.transactions import Transactions, unasked
+
+logger = logging.getLogger(__name__)
+
+BATCH_BYTES: Final = 900_000
+"""Below the broker's default `message.max.bytes` (1,048,588) with room for batch and record headers."""
+RETRY_MS: Final = 10
+"""Wait before a request is sent again."""
+CLOSE_S: Final = 3.0
+"""A producer in trouble gets so long to close politely; then its connections are cut."""
+
+
+class Producer:
+    """After any error it must be closed; another one with its id then ends what it left open."""
+
+    def __init__(
+        self,
+        *,
+        servers: str,
+        group: str,
+        transactional_id: str,
+        settings: Settings,
+        member: Member | None = None,
+    ) -> None:
+        """``member``: whose partitions it commits; the broker refuses offsets of one that the group has expelled."""
+        self._group = group
+        # The broker's own limit lies above our deadline, so that our abort comes first.
+        self.client = AIOKafkaProducer(
+            bootstrap_servers=servers,
+            transactional_id=transactional_id,
+            transaction_timeout_ms=settings.transaction_deadline_ms * 2,
+            request_timeout_ms=settings.transaction_deadline_ms,
+            compression_type=codec(settings),
+            max_batch_size=BATCH_BYTES,
+            linger_ms=0,
+            acks="all",
+            # The broker answers "not yet" while it still ends the transaction before; the default waits 100 ms.
+            retry_backoff_ms=RETRY_MS,
+        )
+        self.transactions = Transactions.install(self.client, group)
+        if member is not None:
+            install(self.client, member)
+
+    async def start(self) -> None:
+        """Which ends what another one of this id left open."""
+        await self.client.start()
+
+    def announce(self, partitions: Iterable[TopicPartition]) -> None:
+        """Tell the coordinator what the transaction will write, while that is still worked on; begins it."""
+        if not self.transactions.begun:
+            self.transactions.begin_transaction()
+        self.transactions.announce(partitions)
+
+    async def commit(self, outputs: Sequence[Output]) -> None:
+        """One transaction for all of them. Raises `Fenced` if another owner has what they come from."""
+        try:
+            self.announce(TopicPartition(*where) for output in outputs for where in output.messages)
+            await self.transactions.named()
+            futures = [future for output in outputs for future in await send(self.client, output)]
+            await asyncio.gather(*futures)
+            if offsets := positions(outputs):
+                await self.client.send_offsets_to_transaction(offsets, self._group)
+            await self.client.commit_transaction()
+        except ProducerFenced as error:
+            msg = "another worker owns this partition now"
+            raise Fenced(msg) from error
+
+    async def close(self) -> None:
+        """Close; an open transaction is ended by the next start of its id or by its time-out. Never raises."""
+        await close(self.client)
+
+
+def positions(outputs: Iterable[Output]) -> Mapping[TopicPartition, OffsetAndMetadata]:
+    """What is committed of each partition that was read."""
+    return {
+        tp: OffsetAndMetadata(at, output.metadata)
+        for output in outputs
+        for tp, at in output.positions.items()
+    }
+
+
+async def send(producer: AIOKafkaProducer, output: Output) -> list[asyncio.Future[Any]]:
+    """Hand all messages over, in batches built here: one future a batch instead of one a message."""
+    futures = []
+    for (topic, partition), messages in output.messages.items():
+        for batch in batches(producer, messages):
+            future = await producer.send_batch(batch, topic, partition=partition)
+            # Where another step of the transaction fails first nobody asks for this one's error.
+            unasked(future)
+            futures.append(future)
+    return futures
+
+
+def batches(producer: AIOKafkaProducer, messages: list[Message]) -> Iterable[Any]:
+    """Record batches, each as large as may be."""
+    batch = producer.create_batch()
+    for key, value, headers in messages:
+        if batch.append(timestamp=None, key=key, value=value, headers=headers) is None:
+            yield batch
+            batch = producer.create_batch()
+            batch.append(timestamp=None, key=key, value=value, headers=headers)
+    if batch.record_count():
+        yield batch
+
+
+async def close(producer: AIOKafkaProducer) -> None:
+    """Stop a producer, in whatever state it is; its connections go in any case.
+
+    Also if whoever waits is cancelled meanwhile, as by a rebalance: its tasks would be left behind.
+    """
+    closing = asyncio.create_task(_close(producer))
+    try:
+        await asyncio.shield(closing)
+    except asyncio.CancelledError:
+        await asyncio.wait({closing})
+        raise
+
+
+async def _close(producer: AIOKafkaProducer) -> None:
+    try:
+        await asyncio.wait_for(producer.stop(), CLOSE_S)
+    except (TimeoutError, KafkaError, OSError) as error:
+        logger.debug("a producer did not close politely: %r", error)
+        await _abandon(producer)
+
+
+async def _abandon(producer: AIOKafkaProducer) -> None:
+    """End what `stop` leaves running when it does not end: a sender that tries for ever, and who waits for it."""
+    sender, accumulator = producer._sender, producer._message_accumulator  # noqa: SLF001 - nothing public does it
+    await producer.client.close()  # first: what is under way fails at once
+    for batch in (*chain.from_iterable(accumulator._batches.values()), *accumulator._pending_batches):  # noqa: SLF001
+        batch.future.cancel()  # nobody waits for it but the accumulator's own close
+    if sender is not None:
+        try:
+            await asyncio.wait_for(sender.close(), CLOSE_S)
+        except (TimeoutError, KafkaError, OSError) as error:
+            logger.debug("a sender ended with %r", error)
+
+
+def codec(settings: Settings) -> str | None:
+    """As the client wants it."""
+    return None if settings.compression == "none" else settings.compression
