@@ -83,10 +83,15 @@ async def test_a_worker_decides_in_transactions_wherever_it_says_so(
 ) -> None:
     made = await committers(built(tmp_path, "decisions", embedded=embedded, delivery=delivery).decisions)
     assert [type(each) for each in made] == [kind, kind]
-    producers = [getattr(each, "_producer", None) for each in made]
-    assert [getattr(each, "_txn_manager", None) for each in producers if each] == (
-        [] if kind is _Shared else [None, None]
-    )
+    for each in made:
+        if isinstance(each, _Shared):
+            together = each._together
+            # By whatever any of its numbers was committed with, so that whoever owns it next ends what was left open.
+            ids = [f"pointsman-{Names().requests}-{number}" for number in (0, 3)]
+            shared = [f"pointsman-{Names().requests}-together-{number}" for number in (0, 3)]
+            assert (together._ids, together._left) == (shared, ids)
+        else:
+            assert each._producer._txn_manager.transactional_id is None
 
 
 async def test_no_worker_begins_that_was_to_decide_exactly_once_and_cannot(tmp_path: Path) -> None:
