@@ -1,6 +1,6 @@
 """Committers: how a batch's output becomes final. Three kinds, one shape.
 
-``open`` fences whoever held the partition before and only then reads the committed position; the order
+``open`` reads the committed position once nobody who held the partition before can still move it, which
 is what keeps a paused and resumed owner from committing a batch that its successor has done already.
 """
 
@@ -127,7 +127,7 @@ class AtLeastOnce:
 
     async def commit(self, output: Output) -> None:
         """Send, wait for the broker, then commit the offsets."""
-        await asyncio.gather(*await send(self._producer, output))
+        await asyncio.gather(*await send(self._producer, output.messages))
         if output.positions:
             await self._consumer.commit(
                 {tp: OffsetAndMetadata(at, output.metadata) for tp, at in output.positions.items()}

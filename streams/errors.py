@@ -4,6 +4,7 @@ PointsmanError
 ├── KafkaUnavailable       no broker answers (retriable)
 ├── TopicProblem           a topic is missing or has other partitions than it should
 ├── Fenced                 another worker has taken the partition over (retriable)
+│   └── Expelled           the group has gone on without this worker
 ├── PositionConflict       the stored position is not where the batch began (retriable)
 └── WorkerNotRunning       a command needs a running worker and finds none
 """
@@ -27,6 +28,10 @@ class Fenced(PointsmanError):
     """Another worker owns the partition now; nothing of this batch was committed."""
 
     retriable = True
+
+
+class Expelled(Fenced):
+    """The group has gone on without this worker, which commits nothing before the next assignment."""
 
 
 class PositionConflict(PointsmanError):

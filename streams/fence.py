@@ -15,9 +15,10 @@ AGAIN_S: Final = 0.02
 
 
 async def fence(client: AIOKafkaClient, ids: Iterable[str], timeout_ms: int) -> None:
-    """What starting a producer of each id and closing it again would do. Raises KafkaError where it cannot be done.
+    """What starting a producer of each id and closing it again would do.
 
-    ``timeout_ms``: of the ids' transactions, as a producer of them would say it.
+    ``timeout_ms``: of the ids' transactions, as a producer of them would say it. Raises KafkaError where that would not
+    help; else it tries again until it is cancelled, for a transaction ends once all that it wrote to are there.
     """
     tasks = [asyncio.ensure_future(_fence(client, each, timeout_ms)) for each in ids]
     try:
@@ -38,8 +39,10 @@ async def _fence(client: AIOKafkaClient, id_: str, timeout_ms: int) -> None:
                 if not answer.error_code:
                     return
                 raise for_code(answer.error_code)(id_)
+        except ConcurrentTransactions:
+            pass
         except KafkaError as error:
-            if not (error.retriable or isinstance(error, ConcurrentTransactions)):
+            if not error.retriable:
                 raise
             await client.force_metadata_update()
         await asyncio.sleep(AGAIN_S)

@@ -322,8 +322,8 @@ class Lane(Service):
         self._running.clear()
         self.metrics.partitions.set(0)
         if self.together is not None:
-            together, self.together = self.together, None
-            await together.end()
+            await self.together.end()
+            self.together = None
 
     def _start_loop(self, number: int, partitions: tuple[TopicPartition, ...]) -> None:
         work, committer = self._factory(self, number, partitions)
@@ -336,7 +336,8 @@ class Lane(Service):
             metrics=self.metrics,
             batch_records_max=self.settings.batch_records_max,
             interval_s=self.interval_s,
-            deadline_s=self.settings.transaction_deadline_ms / 1000,
+            # Who shares transactions may wait for one first, as long as one may take.
+            deadline_s=self.settings.transaction_deadline_ms / 1000 * (1 if self.together is None else 2),
             delays_s=self._delays_s,
             owned=self.loops.__len__,
             slots=self._slots,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import chain, repeat
 from types import SimpleNamespace
 from typing import Any, ClassVar, Final, NamedTuple
 
@@ -31,13 +32,17 @@ from aiokafka.protocol.types import (
 )
 from aiokafka.structs import OffsetAndMetadata
 
-EXPELLED: Final = {22, 25, 82}
-"""ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID, FENCED_INSTANCE_ID: the group has gone on without this member."""
+EXPELLED: Final = {22, 25}
+"""ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID: the group has gone on without this member."""
 UNSTABLE: Final = 88
 """UNSTABLE_OFFSET_COMMIT: a transaction is open that holds an offset of this partition."""
-AGAIN_S: Final = 0.02
-"""Between two questions for offsets that are not stable yet."""
+AGAIN_S: Final = (0.02, 0.05, 0.1, 0.25, 0.5)
+"""Between questions for offsets that are not stable yet; the last repeats."""
 TEXT: Final = CompactString("utf-8")
+
+
+class ProducerExpelled(ProducerFenced):  # type: ignore[misc]
+    """The group has gone on without the member, for good: it commits nothing more."""
 
 
 class Member(NamedTuple):
@@ -50,7 +55,9 @@ class Member(NamedTuple):
     def of(cls, consumer: AIOKafkaConsumer) -> Member:
         """As it is now; call it while partitions are assigned, for the next rebalance makes another one of it."""
         coordinator = consumer._coordinator  # noqa: SLF001 - the client has no public way
-        return cls(coordinator.member_id, coordinator.generation)
+        member = cls(coordinator.member_id, coordinator.generation)
+        assert member.id and member.generation >= 0, "else the coordinator would look at neither"
+        return member
 
 
 # -- offsets in a transaction ----------------------------------------------------------------------
@@ -124,7 +131,7 @@ class TxnOffsetCommitRequest(Request[TxnOffsetCommitRequest_v3]):  # type: ignor
 
 
 class _Handler(TxnOffsetCommitHandler):  # type: ignore[misc]
-    """The client's own, with another request; it raises `ProducerFenced` for a member that is expelled."""
+    """The client's own, with another request; it raises `ProducerExpelled` for a member that is."""
 
     def __init__(
         self, sender: Any, offsets: dict[TopicPartition, OffsetAndMetadata], group: str, member: Member
@@ -154,7 +161,7 @@ class _Handler(TxnOffsetCommitHandler):  # type: ignore[misc]
             for topic, partitions, _ in response.errors
         ]
         if any(code in EXPELLED for _, partitions in errors for _, code in partitions):
-            raise ProducerFenced
+            raise ProducerExpelled
         wait: float | None = super().handle_response(SimpleNamespace(errors=errors))
         return wait
 
@@ -251,7 +258,7 @@ async def stable_offsets(
     for tp in partitions:
         topics[tp.topic].append(tp.partition)
     node = await admin.find_coordinator(group)
-    while True:
+    for wait in chain(AGAIN_S, repeat(AGAIN_S[-1])):
         answer = await admin._send_request(OffsetFetchRequest(group, topics), node)  # noqa: SLF001
         found = {
             TopicPartition(topic, partition): (OffsetAndMetadata(offset, metadata or ""), code)
@@ -265,4 +272,5 @@ async def stable_offsets(
             return {tp: found[tp][0] for tp in partitions}
         if codes != {UNSTABLE}:
             raise for_code(min(codes - {UNSTABLE}))(f"the offsets of {group}")
-        await asyncio.sleep(AGAIN_S)
+        await asyncio.sleep(wait)
+    raise AssertionError

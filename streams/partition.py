@@ -1,7 +1,7 @@
 """`PartitionLoop`: records in, work, commit; one loop for each partition number that a lane owns.
 
-A loop is its own island: an error ends its producer and its uncommitted state, and it begins anew from
-what was committed, while the other partitions go on.
+A loop begins anew after any error: its uncommitted state is dropped, and it goes on from what was committed. Of the
+others only those begin anew whose batches were in the same transaction.
 """
 
 from __future__ import annotations

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.errors import ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
-from pointsman.streams.errors import Fenced
-from pointsman.streams.membership import Member, install
+from pointsman.streams.errors import Expelled, Fenced
+from pointsman.streams.membership import Member, ProducerExpelled, install
 from pointsman.streams.output import Message, Output
 from pointsman.streams.settings import Settings
 from pointsman.streams.transactions import Transactions, unasked
@@ -72,13 +72,16 @@ class Producer:
     async def commit(self, outputs: Sequence[Output]) -> None:
         """One transaction for all of them. Raises `Fenced` if another owner has what they come from."""
         try:
-            self.announce(TopicPartition(*where) for output in outputs for where in output.messages)
+            messages = merged(outputs)
+            self.announce(TopicPartition(*where) for where in messages)
             await self.transactions.named()
-            futures = [future for output in outputs for future in await send(self.client, output)]
-            await asyncio.gather(*futures)
+            await asyncio.gather(*await send(self.client, messages))
             if offsets := positions(outputs):
                 await self.client.send_offsets_to_transaction(offsets, self._group)
             await self.client.commit_transaction()
+        except ProducerExpelled as error:
+            msg = "the group has gone on without this worker"
+            raise Expelled(msg) from error
         except ProducerFenced as error:
             msg = "another worker owns this partition now"
             raise Fenced(msg) from error
@@ -86,6 +89,17 @@ class Producer:
     async def close(self) -> None:
         """Close; an open transaction is ended by the next start of its id or by its time-out. Never raises."""
         await close(self.client)
+
+
+def merged(outputs: Sequence[Output]) -> Mapping[tuple[str, int], Sequence[Message]]:
+    """The messages of all, by topic and partition: of two batches for one the client sends the second after the first."""
+    if len(outputs) == 1:
+        return outputs[0].messages
+    messages: dict[tuple[str, int], list[Message]] = {}
+    for output in outputs:
+        for where, some in output.messages.items():
+            messages.setdefault(where, []).extend(some)
+    return messages
 
 
 def positions(outputs: Iterable[Output]) -> Mapping[TopicPartition, OffsetAndMetadata]:
@@ -97,10 +111,12 @@ def positions(outputs: Iterable[Output]) -> Mapping[TopicPartition, OffsetAndMet
     }
 
 
-async def send(producer: AIOKafkaProducer, output: Output) -> list[asyncio.Future[Any]]:
+async def send(
+    producer: AIOKafkaProducer, by_place: Mapping[tuple[str, int], Sequence[Message]]
+) -> list[asyncio.Future[Any]]:
     """Hand all messages over, in batches built here: one future a batch instead of one a message."""
     futures = []
-    for (topic, partition), messages in output.messages.items():
+    for (topic, partition), messages in by_place.items():
         for batch in batches(producer, messages):
             future = await producer.send_batch(batch, topic, partition=partition)
             # Where another step of the transaction fails first nobody asks for this one's error.
@@ -109,7 +125,7 @@ async def send(producer: AIOKafkaProducer, output: Output) -> list[asyncio.Futur
     return futures
 
 
-def batches(producer: AIOKafkaProducer, messages: list[Message]) -> Iterable[Any]:
+def batches(producer: AIOKafkaProducer, messages: Sequence[Message]) -> Iterable[Any]:
     """Record batches, each as large as may be."""
     batch = producer.create_batch()
     for key, value, headers in messages:
@@ -122,7 +138,7 @@ def batches(producer: AIOKafkaProducer, messages: list[Message]) -> Iterable[Any
 
 
 async def close(producer: AIOKafkaProducer) -> None:
-    """Stop a producer, in whatever state it is; its connections go in any case.
+    """Stop a producer, in whatever state it is; its connections go in any case. Never raises.
 
     Also if whoever waits is cancelled meanwhile, as by a rebalance: its tasks would be left behind.
     """
@@ -135,24 +151,31 @@ async def close(producer: AIOKafkaProducer) -> None:
 
 
 async def _close(producer: AIOKafkaProducer) -> None:
-    try:
-        await asyncio.wait_for(producer.stop(), CLOSE_S)
-    except (TimeoutError, KafkaError, OSError) as error:
-        logger.debug("a producer did not close politely: %r", error)
+    if not await _ended(producer.stop()):
         await _abandon(producer)
 
 
 async def _abandon(producer: AIOKafkaProducer) -> None:
     """End what `stop` leaves running when it does not end: a sender that tries for ever, and who waits for it."""
     sender, accumulator = producer._sender, producer._message_accumulator  # noqa: SLF001 - nothing public does it
-    await producer.client.close()  # first: what is under way fails at once
+    await _ended(producer.client.close())  # first: what is under way fails at once
     for batch in (*chain.from_iterable(accumulator._batches.values()), *accumulator._pending_batches):  # noqa: SLF001
         batch.future.cancel()  # nobody waits for it but the accumulator's own close
     if sender is not None:
-        try:
-            await asyncio.wait_for(sender.close(), CLOSE_S)
-        except (TimeoutError, KafkaError, OSError) as error:
-            logger.debug("a sender ended with %r", error)
+        await _ended(sender.close())
+
+
+async def _ended(step: Coroutine[Any, Any, None]) -> bool:
+    """Whether a step of closing came to its end.
+
+    Any error will do: a sender that sends a batch again, which was given up meanwhile, ends with a KeyError.
+    """
+    try:
+        await asyncio.wait_for(step, CLOSE_S)
+    except Exception as error:  # noqa: BLE001
+        logger.debug("a producer did not close politely: %r", error)
+        return False
+    return True
 
 
 def codec(settings: Settings) -> str | None:

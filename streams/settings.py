@@ -98,7 +98,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = BATCH_INFLATED_BYTES_MAX
     batch_records_max: Annotated[
-        int, Meta(ge=1, le=100_000, description="Requests in one transaction, at most.")
+        int, Meta(ge=1, le=100_000, description="Requests of one partition in a transaction, at most.")
     ] = 2_000
     compression: Annotated[
         Literal["none", "gzip", "snappy", "lz4", "zstd"],
@@ -111,7 +111,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     commits_per_s_max: Annotated[
         Positive,
         Meta(
-            description="Commits a second of one process; the interval grows with its partitions to hold this."
+            description="Batches that one process commits a second, at most; the interval grows with its partitions to hold this."
         ),
     ] = 400
     batches_at_once_max: Annotated[

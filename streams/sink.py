@@ -289,7 +289,7 @@ class Database(Committer):
                 bootstrap_servers=self._servers, acks="all", enable_idempotence=True, linger_ms=0
             )
             await self._producer.start()
-        for future in await send(self._producer, output):
+        for future in await send(self._producer, output.messages):
             await future
 
     async def close(self) -> None:

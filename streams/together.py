@@ -4,9 +4,9 @@ A transaction takes five round trips and a marker in each partition that it wrot
 partition's batch keeps client and broker busy with hundreds of them a second. Here a batch joins the transaction that
 gathers; a few producers take turns, so that one gathers while the others' are on their way.
 
-What belongs to whom is the group's affair ([membership](membership.py)), so a transaction may hold whatever its member
-owns. Where one fails its batches begin anew, like those of a single one; a partition that fails again has one of its
-own, until it succeeds.
+What belongs to whom is the group's affair (`membership`), so a transaction may hold whatever its member owns. Where one
+fails its batches begin anew, like those of a single one; a partition that fails again has one of its own, until it
+succeeds.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from typing import Any, Final
 
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import ProducerFenced
 
 from pointsman.streams.commit import Committer, Transactional, stable
-from pointsman.streams.errors import Fenced
+from pointsman.streams.errors import Expelled
 from pointsman.streams.fence import fence
 from pointsman.streams.membership import Member
 from pointsman.streams.output import Committed, Output
 from pointsman.streams.producer import Producer
+from pointsman.streams.producers import Producers
 from pointsman.streams.settings import Settings
 from pointsman.streams.transactions import unasked
 
@@ -42,11 +42,6 @@ OUTPUTS_MAX: Final = 16
 """Batches in a transaction at most: it must be sent within its deadline."""
 ALONE_AFTER: Final = 2
 """Failures one after the other, after which a partition has a transaction of its own."""
-AGAIN_S: Final = 0.1
-"""Before a producer that failed is replaced; twice as long each time that this fails."""
-AGAIN_MAX_S: Final = 5.0
-FENCED_S: Final = 1.0
-"""The same for one that was fenced: the other may be the rightful one, and a heartbeat says so first."""
 
 
 @dataclass(slots=True, eq=False)
@@ -56,6 +51,8 @@ class _Entry:
     number: int
     output: Output
     done: asyncio.Future[None]
+    waits: asyncio.Timeout
+    """While it waits for a transaction; that has a time of its own."""
 
 
 @dataclass(slots=True, eq=False)
@@ -99,21 +96,19 @@ class Together:
         self._prefix = prefix
         self._settings = settings
         self._member = member
-        shared = [f"{prefix}-together-{number}" for number in sorted(numbers)]
-        self._ids, rest = shared[:PRODUCERS], shared[PRODUCERS:]
-        # Whoever had one of these partitions before may have left a transaction open under any of these. Its offsets
-        # are refused anyhow, but until it ends consumers of the outcomes see nothing behind it.
-        self._left = [*rest, *(f"{prefix}-{number}" for number in numbers)]
-        self._producers: dict[Producer, str] = {}
-        self._free: deque[Producer] = deque()
+        self.deadline_s = settings.transaction_deadline_ms / 1000
+        # Whoever owns a partition next ends what was left open under its ids, so only those of its own are used.
+        ids = [self._shared_id(number) for number in sorted(numbers)]
+        self._producers = Producers(ids, self._producer, self._load, self._refuse, self.deadline_s)
         self._gathering: _Joint | None = None
         self._under_way: dict[_Entry, _Joint] = {}
         """Where each entry is, once it is no longer waiting for a producer."""
         self._waiting: deque[_Entry] = deque()
         self._failures: Counter[int] = Counter()
+        self._expelled: Expelled | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._starting: asyncio.Task[None] | None = None
-        self._ended = False
+        self._ending: asyncio.Task[None] | None = None
 
     def committer(self, number: int, partitions: tuple[TopicPartition, ...]) -> Committer:
         """That of one partition number's loop."""
@@ -122,63 +117,59 @@ class Together:
     # -- the producers ---------------------------------------------------------------------------
 
     async def ready(self) -> None:
-        """Start the producers and end what others left open, once for all loops. Raises KafkaError."""
+        """Start the producers, once for all loops. Raises KafkaError or TimeoutError; `Expelled` where it is over."""
+        self._check()
         if self._starting is None or (self._starting.done() and self._starting.exception()):
             self._starting = self._spawn(self._start())
             unasked(self._starting)  # who asked may have been cancelled
         await asyncio.shield(self._starting)
 
     async def _start(self) -> None:
-        made = [self._made(each) for each in self._ids]
-        try:
-            results = await asyncio.gather(*(each.start() for each in made), return_exceptions=True)
-            for failed in filter(None, results):
-                raise failed
-            await fence(made[0].client.client, self._left, self._settings.transaction_deadline_ms * 2)
-        except BaseException:
-            await asyncio.gather(*map(self._close, made))
-            raise
-        self._free.extend(made)
-        self._load()
+        for id_, error in await self._producers.start(PRODUCERS):
+            self._spawn(self._producers.again(id_, error, self._wanted))
 
-    def _made(self, id_: str) -> Producer:
-        producer = Producer(
+    def _wanted(self) -> bool:
+        return self._expelled is None
+
+    def _check(self) -> None:
+        if self._expelled is not None:
+            raise Expelled(*self._expelled.args)
+
+    async def fence(self, number: int) -> None:
+        """End what a former owner of this partition left open. Its offsets would be refused anyhow, but until it ends
+        consumers of the outcomes see nothing behind it.
+        """
+        ids = {f"{self._prefix}-{number}", self._shared_id(number)} - self._producers.in_use
+        await fence(self.admin()._client, sorted(ids), self._settings.transaction_deadline_ms * 2)  # noqa: SLF001
+
+    def _shared_id(self, number: int) -> str:
+        return f"{self._prefix}-together-{number}"
+
+    def _producer(self, id_: str) -> Producer:
+        return Producer(
             servers=self._servers,
             group=self.group,
             transactional_id=id_,
             settings=self._settings,
             member=self._member,
         )
-        self._producers[producer] = id_
-        return producer
 
-    async def _close(self, producer: Producer) -> None:
-        await producer.close()
-        self._producers.pop(producer, None)
+    def _lose(self, producer: Producer, error: BaseException) -> None:
+        """A producer has failed: another one takes its place, but where nothing can be committed any more."""
+        if isinstance(error, Expelled):
+            self._expelled = error
+        self._spawn(self._producers.replace(producer, error, self._wanted))
 
-    async def _replace(self, failed: Producer, error: BaseException) -> None:
-        """Another producer with the id of one that failed, which ends what that one left open."""
-        id_ = self._producers[failed]
-        await self._close(failed)
-        wait = FENCED_S if isinstance(error, Fenced | ProducerFenced) else AGAIN_S
-        while True:
-            await asyncio.sleep(wait)
-            producer = self._made(id_)
-            try:
-                async with asyncio.timeout(self._settings.transaction_deadline_ms / 1000):
-                    await producer.start()
-            except Exception as again:  # noqa: BLE001 - whatever it is, the loops say it: their batches wait
-                logger.debug("a producer does not start: %r", again)
-                await self._close(producer)
-                wait = min(2 * wait, AGAIN_MAX_S)
-            else:
-                self._free.append(producer)
-                self._load()
-                return
+    def _refuse(self, error: Exception) -> None:
+        """While no producer is left, those that wait for one are told why; they begin anew, each with its own."""
+        for entry in self._waiting:
+            if not entry.done.done():
+                entry.done.set_exception(error)
+        self._waiting.clear()
 
     def alone(self, number: int, partitions: tuple[TopicPartition, ...]) -> Transactional | None:
-        """A committer of its own for a partition that has failed again and again."""
-        if self._failures[number] < ALONE_AFTER:
+        """A committer of its own for a partition that has failed again and again, or while no producer is left."""
+        if self._failures[number] < ALONE_AFTER and self._producers.alive:
             return None
         return Transactional(
             servers=self._servers,
@@ -190,9 +181,10 @@ class Together:
             member=self._member,
         )
 
-    def succeeded(self, number: int) -> None:
-        """It may share a transaction again."""
+    def succeeded(self, number: int) -> bool:
+        """It is in order again; whether it may share transactions now."""
         self._failures.pop(number, None)
+        return self._producers.alive > 0
 
     # -- transactions ----------------------------------------------------------------------------
 
@@ -216,26 +208,29 @@ class Together:
         joint.expected.discard(number)
         joint.look()
         if joint.task is None and not joint.expected:  # begun for nothing; left open it would time out
-            joint.task = self._spawn(self._carry(joint))
+            self._send_off(joint)
 
     async def commit(self, number: int, output: Output) -> None:
         """Wait until it is committed, with whatever else. Raises what has failed the transaction."""
-        entry = _Entry(number, output, asyncio.get_running_loop().create_future())
-        self._waiting.append(entry)
-        self._load()
-        try:
-            await entry.done
-        except asyncio.CancelledError:
-            self._withdraw(entry)
-            raise
+        self._check()
+        async with asyncio.timeout(self.deadline_s) as waits:
+            entry = _Entry(number, output, asyncio.get_running_loop().create_future(), waits)
+            self._waiting.append(entry)
+            self._load()
+            try:
+                await entry.done
+            except asyncio.CancelledError:
+                self._withdraw(entry)
+                raise
 
     def _open(self) -> _Joint | None:
-        while self._free:
-            producer = self._free.popleft()
+        while self._producers.free:
+            producer = self._producers.free.popleft()
             try:
                 producer.announce(())
             except Exception as error:  # noqa: BLE001 - it died while it had nothing to do
-                self._spawn(self._replace(producer, error))
+                logger.warning("an idle producer has died", extra={"error": repr(error)})
+                self._lose(producer, error)
                 continue
             self._gathering = _Joint(producer)
             return self._gathering
@@ -245,64 +240,70 @@ class Together:
         """Put what waits into the transaction that gathers, and begin one where none does."""
         while self._waiting and (joint := self._gathering or self._open()):
             entry = self._waiting.popleft()
+            if entry.done.done():  # nobody waits for it any more, which has not been said yet
+                continue
             joint.entries.append(entry)
             joint.expected.discard(entry.number)
             self._under_way[entry] = joint
             joint.look()
             if joint.task is None:
-                joint.task = self._spawn(self._carry(joint))
+                self._send_off(joint)
             if len(joint.entries) >= OUTPUTS_MAX:
                 self._gathering = None
 
-    async def _carry(self, joint: _Joint) -> None:
-        """Gather for a while, then commit; then the producer is free for another transaction."""
-        try:
-            await self._gathered(joint)
-            async with asyncio.timeout(self._settings.transaction_deadline_ms / 1000):
-                await joint.producer.commit([entry.output for entry in joint.entries])
-        except asyncio.CancelledError:
-            self._failed(
-                joint, TimeoutError("another partition's batch in the same transaction was given up")
-            )
-        except Exception as error:  # noqa: BLE001 - each loop is told, and begins anew
-            self._failed(joint, error)
-        else:
-            for entry in joint.entries:
-                del self._under_way[entry]
-                self.succeeded(entry.number)
-                if not entry.done.done():
-                    entry.done.set_result(None)
-            self._free.append(joint.producer)
-            self._load()
+    def _send_off(self, joint: _Joint) -> None:
+        joint.task = self._spawn(self._carry(joint))
+        # Not within the task: one that is cancelled before its first step never runs.
+        joint.task.add_done_callback(lambda task: self._settle(joint, task))
 
-    async def _gathered(self, joint: _Joint) -> None:
+    async def _carry(self, joint: _Joint) -> None:
+        """Gather for a while, then commit."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GATHER_S):
                 await joint.complete.wait()
         if self._gathering is joint:
             self._gathering = None
+        for entry in joint.entries:  # whoever waited longest must not end what holds the others' batches too
+            if not entry.done.done():
+                entry.waits.reschedule(None)
+        async with asyncio.timeout(self.deadline_s):
+            await joint.producer.commit([entry.output for entry in joint.entries])
 
-    def _failed(self, joint: _Joint, error: Exception) -> None:
+    def _settle(self, joint: _Joint, task: asyncio.Task[None]) -> None:
+        """Tell each loop what became of its batch; then the producer is free, or replaced."""
         if joint.broken:
             return
+        if self._gathering is joint:
+            self._gathering = None
+        error: BaseException | None
+        if task.cancelled():
+            error = TimeoutError("another partition's batch in the same transaction was given up")
+        else:
+            error = task.exception()
         for entry in joint.entries:
             del self._under_way[entry]
-            self._failures[entry.number] += 1
+            if error is None:
+                self._failures.pop(entry.number, None)
+            else:
+                self._failures[entry.number] += 1
             if not entry.done.done():
-                entry.done.set_exception(error)
-        if not self._ended:
-            self._spawn(self._replace(joint.producer, error))
+                entry.done.set_result(None) if error is None else entry.done.set_exception(error)
+        if error is not None:
+            self._lose(joint.producer, error)
+            return
+        self._producers.free.append(joint.producer)
+        self._load()
 
     def _break(self, joint: _Joint, error: Exception) -> None:
         """One that gathers and cannot be committed any more: what was handed in goes into another."""
+        logger.warning("a transaction failed before anything was sent", extra={"error": repr(error)})
         self._gathering, joint.broken = None, True
         if joint.task is not None:
             joint.task.cancel()
         for entry in joint.entries:
             del self._under_way[entry]
         self._waiting.extendleft(reversed(joint.entries))
-        joint.entries = []
-        self._spawn(self._replace(joint.producer, error))
+        self._lose(joint.producer, error)
         self._load()
 
     def _withdraw(self, entry: _Entry) -> None:
@@ -317,6 +318,8 @@ class Together:
         elif joint.task is not None:
             joint.task.cancel()
 
+    # -- the end ---------------------------------------------------------------------------------
+
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
@@ -324,13 +327,19 @@ class Together:
         return task
 
     async def end(self) -> None:
-        """Close everything; the loops have ended. Never raises."""
-        self._ended = True
-        tasks = set(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(*map(self._close, list(self._producers)))
+        """Close everything; the loops have ended. Never raises; who is cancelled meanwhile leaves nothing half done."""
+        if self._ending is None:
+            self._ending = asyncio.create_task(self._end())
+        await asyncio.shield(self._ending)
+
+    async def _end(self) -> None:
+        self._expelled = self._expelled or Expelled("the assignment has ended")
+        while tasks := set(self._tasks):
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.sleep(0)  # what a task's end brings about comes a step later
+        await self._producers.end()
 
 
 class _Shared:
@@ -344,9 +353,14 @@ class _Shared:
         self._own: Transactional | None = None
 
     async def open(self) -> Committed:
-        """Fence whoever had the partition before, then read the offsets."""
+        """Read the offsets, once no transaction is open that could still move them.
+
+        Former owners are fenced by the generation since the partition is this member's; here what they left open ends.
+        """
         together = self._together
-        await together.ready()
+        with contextlib.suppress(TimeoutError):  # then it has a producer of its own
+            await together.ready()
+        await together.fence(self._number)
         self._own = together.alone(self._number, self._partitions)
         if self._own is not None:
             return await self._own.open()
@@ -360,15 +374,16 @@ class _Shared:
             self._together.expect(self._number, self._written)
 
     async def commit(self, output: Output) -> None:
-        """In one transaction. Raises `Fenced` if the group has gone on without this worker."""
-        if self._own is not None:
-            await self._own.commit(output)
-            self._together.succeeded(self._number)
-            own, self._own = self._own, None
-            await own.close()
-            return
+        """In one transaction. Raises `Expelled` if the group has gone on without this worker."""
         self._written = [TopicPartition(*where) for where in output.messages]
-        await self._together.commit(self._number, output)
+        if self._own is None:
+            await self._together.commit(self._number, output)
+            return
+        async with asyncio.timeout(self._together.deadline_s):
+            await self._own.commit(output)
+        if self._together.succeeded(self._number):
+            await self._own.close()
+            self._own = None
 
     async def close(self) -> None:
         """What is not handed in does not come."""

@@ -38,7 +38,7 @@ async def test_a_producer_whose_broker_is_gone_ends_with_all_its_tasks(
     pid = own_kafka.pid
     try:
         os.kill(pid, harm)
-        await producers.send(producer, output)
+        await producers.send(producer, output.messages)
         await producers.close(producer)
         assert tasks_of_the_client() == []
     finally:

@@ -12,8 +12,10 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
+from pointsman.streams import producers
 from pointsman.streams import together as module
-from pointsman.streams.errors import Fenced
+from pointsman.streams.commit import Transactional
+from pointsman.streams.errors import Expelled, Fenced
 from pointsman.streams.membership import Member
 from pointsman.streams.output import Committed, Output
 from pointsman.streams.settings import Settings
@@ -35,7 +37,9 @@ class World:
         """What each transaction held, by the outputs' metadata."""
         self.made: list[FakeProducer] = []
         self.starts_fail = 0
-        self.fenced: list[str] = []
+        self.start_gate: asyncio.Event | None = None
+        self.order: list[str] = []
+        """Producers started, ids fenced, offsets read."""
         self.gate: asyncio.Event | None = None
         """Where set, a transaction waits for it."""
 
@@ -60,10 +64,13 @@ class FakeProducer:
         self.broken: Exception | None = None
 
     async def start(self) -> None:
-        await asyncio.sleep(0)
+        await turns(2)
+        if self.world.start_gate is not None:
+            await self.world.start_gate.wait()
         if self.world.starts_fail:
             self.world.starts_fail -= 1
             raise KafkaError("no broker")
+        self.world.order.append(f"start {self.id}")
 
     def announce(self, partitions: Iterable[TopicPartition]) -> None:
         if self.broken is not None:
@@ -81,6 +88,8 @@ class FakeProducer:
             await world.gate.wait()
         if fate == "fenced":
             raise Fenced("another owner")
+        if fate == "expelled":
+            raise Expelled("the group has gone on")
         if fate in ("ok", "after", "hang after"):
             world.committed.append([output.metadata for output in outputs])
         if fate in ("before", "after"):
@@ -90,7 +99,24 @@ class FakeProducer:
         self.begun, self.announced = False, []
 
     async def close(self) -> None:
-        self.closed = True
+        try:
+            await turns(2)
+        finally:
+            self.closed = True  # a close goes on where its caller is cancelled
+
+
+class Admin:
+    _client = None
+
+
+def sound(together: Together) -> bool:
+    """Nothing is left of what was under way, and its producers are there again."""
+    return (
+        not together._under_way
+        and not together._waiting
+        and together._producers.alive == len(together._producers.free) + (together._gathering is not None)
+        and set(together._producers._open.values()) == together._producers.in_use
+    )
 
 
 @pytest.fixture
@@ -98,16 +124,19 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     made = World()
     FakeProducer.world = made
 
-    async def fence(_client: Any, ids: Iterable[str], _timeout_ms: int) -> None:
-        made.fenced.extend(ids)
+    async def fence(_client: Any, ids: Iterable[str], timeout_ms: int) -> None:
+        assert timeout_ms == 2 * Settings().transaction_deadline_ms
+        await turns(3)
+        made.order.extend(f"fence {each}" for each in ids)
 
     async def stable(_admin: Any, _group: str, partitions: Sequence[TopicPartition]) -> Committed:
+        made.order.append("read")
         return Committed(dict.fromkeys(partitions, 5))
 
     monkeypatch.setattr(module, "Producer", FakeProducer)
     monkeypatch.setattr(module, "fence", fence)
     monkeypatch.setattr(module, "stable", stable)
-    monkeypatch.setattr(module, "AGAIN_S", 0.0)
+    monkeypatch.setattr(producers, "AGAIN_S", 0.0)
     return made
 
 
@@ -117,7 +146,7 @@ def shared(numbers: Sequence[int] = (0, 1, 2, 3)) -> Together:
         group="g",
         prefix="g-t",
         settings=Settings(),
-        admin=lambda: None,  # type: ignore[arg-type,return-value]
+        admin=Admin,  # type: ignore[arg-type]
         member=Member("m", 7),
         numbers=numbers,
     )
@@ -128,7 +157,10 @@ async def together(world: World) -> AsyncIterator[Together]:
     made = shared()
     await made.ready()
     yield made
+    await turns()
+    assert sound(made)
     await made.end()
+    assert made._tasks == set()
 
 
 def output(text: str, topic: str = "out") -> Output:
@@ -255,9 +287,11 @@ async def test_a_producer_that_failed_is_closed_and_another_of_its_id_takes_its_
         await together.commit(0, output("0"))
     world.starts_fail = 2
     async with asyncio.timeout(10):
-        while not world.made[0].closed or len(world.open()) < 2:
+        while together._producers.alive < 2 or not world.made[0].closed:
             await asyncio.sleep(0.001)
-    assert world.open() == ["g-t-together-0", "g-t-together-1"]
+    # First with the same id, which ends what was left open; where that one is stuck, with others of its partitions.
+    assert world.ids == [f"g-t-together-{number}" for number in (0, 1, 0, 2, 3)]
+    assert world.open() == ["g-t-together-1", "g-t-together-3"]
     await together.commit(0, output("0"))
 
 
@@ -272,13 +306,13 @@ async def test_one_that_was_fenced_comes_back_after_a_heartbeat_only(
             waited.append(seconds)
         await sleep(0)
 
-    monkeypatch.setattr(module.asyncio, "sleep", noted)
+    monkeypatch.setattr(producers.asyncio, "sleep", noted)
     world.fates = ["fenced"]
     with pytest.raises(Fenced):
         await together.commit(0, output("0"))
     for _ in range(20):
         await sleep(0)
-    assert waited == [module.FENCED_S]
+    assert waited == [producers.FENCED_S]
 
 
 async def test_one_that_died_while_it_gathered_loses_nothing(world: World, together: Together) -> None:
@@ -380,25 +414,33 @@ async def test_a_partition_that_fails_again_has_transactions_of_its_own_until_it
     await committer.close()
 
 
-async def test_whatever_was_left_open_of_its_partitions_is_ended_before_anything_is_read(
-    world: World,
-) -> None:
+async def test_whatever_was_left_open_of_a_partition_is_ended_before_it_is_read(world: World) -> None:
     together = shared((5, 2, 9))
-    committer = together.committer(9, ())
-    await committer.open()
-    assert world.ids == ["g-t-together-2", "g-t-together-5"]
-    assert set(world.fenced) == {"g-t-together-9", "g-t-2", "g-t-5", "g-t-9"}
+    for number, ids in ((9, ["g-t-9", "g-t-together-9"]), (2, ["g-t-2"])):
+        await together.committer(number, ()).open()
+        assert world.order == [
+            "start g-t-together-2",
+            "start g-t-together-5",
+            *(f"fence {each}" for each in ids),
+            "read",
+        ]
+        del world.order[2:]
     await together.end()
 
 
 async def test_a_start_that_fails_is_said_to_all_and_tried_again_by_the_next(world: World) -> None:
     together = shared()
-    world.starts_fail = 1
+    world.starts_fail = 2
     told = await asyncio.gather(together.ready(), together.ready(), return_exceptions=True)
     assert [type(each) for each in told] == [KafkaError] * 2
     assert world.open() == []
+    world.starts_fail = 1
     await together.ready()
-    assert len(world.open()) == 2
+    assert together._producers.alive == 1
+    async with asyncio.timeout(10):
+        while together._producers.alive < 2:
+            await asyncio.sleep(0.001)
+    assert sound(together)
     await together.end()
 
 
@@ -411,12 +453,137 @@ async def test_the_end_leaves_no_task_and_no_producer(world: World) -> None:
         await together.commit(0, output("0"))
     loop = asyncio.create_task(together.commit(1, output("1")))
     await turns()
+    world.steps = 0
+    ending = asyncio.create_task(together.end())
+    await turns(1)
+    ending.cancel()  # whoever it was, the next one waits for the whole of it
+    await asyncio.gather(ending, return_exceptions=True)
     await together.end()
     await asyncio.gather(loop, return_exceptions=True)
     assert loop.done()
-    assert world.open() == []
     await turns()
+    assert world.open() == []
     assert asyncio.all_tasks() == before
+    with pytest.raises(Expelled):
+        await together.commit(0, output("late"))
+
+
+async def test_an_expelled_member_starts_no_producer_and_commits_nothing_more(
+    world: World, together: Together
+) -> None:
+    world.fates = ["expelled"]
+    committer = together.committer(0, ())
+    await committer.open()
+    made = len(world.made)
+    with pytest.raises(Expelled):
+        await committer.commit(output("0"))
+    for number in (0, 1):
+        with pytest.raises(Expelled):
+            await together.committer(number, ()).open()
+        with pytest.raises(Expelled):
+            await together.commit(number, output("1"))
+    await turns()
+    assert len(world.made) == made
+    assert world.committed == []
+
+
+async def test_while_no_producer_is_left_each_partition_has_its_own_and_is_told_why(
+    world: World, together: Together, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(producers, "AGAIN_MAX_S", 0.0)
+    world.fates, world.starts_fail = ["before"] * 2, 6
+    for _ in range(2):
+        with pytest.raises(KafkaError, match="before"):
+            await together.commit(0, output("x"))
+    with pytest.raises(KafkaError, match="no broker"):
+        await together.commit(2, output("x"))
+    assert isinstance(together.alone(2, ()), Transactional)
+    async with asyncio.timeout(10):
+        while together._producers.alive < 2:
+            await asyncio.sleep(0.001)
+    assert together.alone(2, ()) is None
+
+
+async def test_starts_that_hang_hold_nobody_up_for_ever(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(producers, "START_S", 0.01)
+    world.start_gate = asyncio.Event()
+    together = shared()
+    committer = together.committer(0, (TopicPartition("t", 0),))
+    opened: list[str] = []
+
+    class Alone:
+        def __init__(self, **_options: Any) -> None:
+            pass
+
+        async def open(self) -> Committed:
+            opened.append("alone")
+            return Committed({})
+
+        async def close(self) -> None:
+            opened.append("closed")
+
+    monkeypatch.setattr(module, "Transactional", Alone)
+    await asyncio.wait_for(committer.open(), 5)
+    assert opened == ["alone"]
+    await committer.close()
+    world.start_gate.set()
+    await together.ready()
+    assert together._producers.alive == 2
+    await together.end()
+
+
+async def test_who_waited_longest_does_not_end_what_holds_the_others_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = shared()
+    together.deadline_s = 0.2
+    await together.ready()
+    world.gate = asyncio.Event()
+    tasks = []
+    for number in (0, 1):
+        tasks.append(asyncio.create_task(together.commit(number, output("first"))))
+        await turns()
+    waits = [asyncio.create_task(together.commit(2, output("waited")))]
+    await asyncio.sleep(0.15)
+    first, world.gate = world.gate, asyncio.Event()
+    first.set()
+    await asyncio.gather(*tasks)
+    waits.append(asyncio.create_task(together.commit(3, output("fresh"))))
+    await asyncio.sleep(0.1)
+    assert not any(each.done() for each in waits)
+    world.gate.set()
+    await asyncio.gather(*waits)
+    assert sorted(text for each in world.committed for text in each) == ["first", "first", "fresh", "waited"]
+    await together.end()
+
+
+async def test_one_that_is_given_up_before_its_first_step_is_told_to_all(world: World) -> None:
+    numbers = range(OUTPUTS_MAX + 2)
+    together = shared(numbers)
+    await together.ready()
+    world.gate = asyncio.Event()
+    busy = []
+    for number in (0, 1):
+        busy.append(asyncio.create_task(together.commit(number, output("busy"))))
+        await turns()
+    full = [asyncio.create_task(together.commit(number, output("full"))) for number in numbers[2:]]
+    await turns()
+    world.gate.set()
+    joint = None
+    async with asyncio.timeout(10):
+        while joint is None:
+            await asyncio.sleep(0)
+            joint = next(
+                (each for each in together._under_way.values() if len(each.entries) == OUTPUTS_MAX), None
+            )
+    assert joint.task is not None
+    joint.task.cancel()
+    told = await asyncio.wait_for(asyncio.gather(*full, return_exceptions=True), 5)
+    assert [type(each) for each in told] == [TimeoutError] * OUTPUTS_MAX
+    await asyncio.gather(*busy)
+    await together.end()
 
 
 FATES = ("ok", "ok", "ok", "before", "after", "hang", "hang after", "fenced")
@@ -428,12 +595,13 @@ async def test_whatever_fails_each_batch_is_committed_once_and_never_after_its_l
 ) -> None:
     """Loops as `PartitionLoop` is: one batch at a time, given up after a while, begun anew from what is committed."""
     chance = random.Random(seed)
-    monkeypatch.setattr(module, "FENCED_S", 0.0)
+    monkeypatch.setattr(producers, "FENCED_S", 0.0)
     monkeypatch.setattr(module, "GATHER_S", 0.0005)
     monkeypatch.setattr(module, "ALONE_AFTER", 10**9)
     world.steps = chance.randint(0, 4)
     world.fates = [chance.choice(FATES) for _ in range(40)]
-    together = shared(range(5))
+    many = 5 if seed % 2 else 24
+    together = shared(range(many))
     await together.ready()
 
     def is_committed(text: str) -> bool:
@@ -449,7 +617,11 @@ async def test_whatever_fails_each_batch_is_committed_once_and_never_after_its_l
                     await committer.begin()
                 for _ in range(chance.randint(0, 5)):
                     await asyncio.sleep(0)
-                async with asyncio.timeout(0.01):
+                if chance.random() < 0.05:
+                    world.starts_fail += 1
+                if chance.random() < 0.05:
+                    chance.choice(world.made).broken = KafkaError("died")
+                async with asyncio.timeout(chance.choice([0.0, 0.002, 0.01, 0.01])):
                     await committer.commit(output(text))
                 position += 1
             except (KafkaError, Fenced, TimeoutError):
@@ -460,7 +632,13 @@ async def test_whatever_fails_each_batch_is_committed_once_and_never_after_its_l
                 position += told
 
     async with asyncio.timeout(30):
-        await asyncio.gather(*map(loop, range(5)))
+        await asyncio.gather(*map(loop, range(many)))
     counts = Counter(text for each in world.committed for text in each)
-    assert counts == {f"{number}:{position}": 1 for number in range(5) for position in range(12)}
+    assert counts == {f"{number}:{position}": 1 for number in range(many) for position in range(12)}
+    async with asyncio.timeout(10):
+        while together._producers.alive < 2:
+            await asyncio.sleep(0.001)
+    await turns()
+    assert sound(together)
     await together.end()
+    assert world.open() == []
