@@ -64,6 +64,8 @@ class Member(NamedTuple):
 
 
 class TxnOffsetCommitResponse_v3(Response):  # type: ignore[misc]  # noqa: N801 - as the client names them
+    """Errors by topic and partition."""
+
     API_KEY = 28
     API_VERSION = 3
     SCHEMA = Schema(
@@ -84,6 +86,8 @@ class TxnOffsetCommitResponse_v3(Response):  # type: ignore[misc]  # noqa: N801 
 
 
 class TxnOffsetCommitRequest_v3(RequestStruct):  # type: ignore[misc]  # noqa: N801
+    """KIP-447: with generation and member."""
+
     API_KEY = 28
     API_VERSION = 3
     FLEXIBLE_VERSION = True
@@ -187,6 +191,8 @@ def install(producer: AIOKafkaProducer, member: Member) -> None:
 
 
 class OffsetFetchResponse_v7(Response):  # type: ignore[misc]  # noqa: N801
+    """Offsets by topic and partition."""
+
     API_KEY = 9
     API_VERSION = 7
     SCHEMA = Schema(
@@ -215,6 +221,8 @@ class OffsetFetchResponse_v7(Response):  # type: ignore[misc]  # noqa: N801
 
 
 class OffsetFetchRequest_v7(RequestStruct):  # type: ignore[misc]  # noqa: N801
+    """KIP-447: with the wish for stable offsets."""
+
     API_KEY = 9
     API_VERSION = 7
     FLEXIBLE_VERSION = True

@@ -91,6 +91,11 @@ class Transactions(TransactionManager):  # type: ignore[misc]
         super().consumer_group_added(group_id)
         self._tell()
 
+    def fatal_error(self, exc: BaseException) -> None:
+        """Of a transaction that had failed already nobody asks for the end again."""
+        super().fatal_error(exc)
+        unasked(self.wait_for_transaction_end())
+
     def complete_transaction(self) -> None:
         """The next one is not begun."""
         self.begun = False

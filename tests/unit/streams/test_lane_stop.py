@@ -87,17 +87,17 @@ async def test_a_lane_that_gave_up_stops_as_one_that_did_not() -> None:
     assert lane.loops == {}
 
 
-@pytest.mark.parametrize("session_timeout_ms", [6_000, 45_000])
+@pytest.mark.parametrize(("session_timeout_ms", "rebalance_timeout_ms"), [(6_000, 16_000), (45_000, 45_000)])
 def test_a_member_is_missed_after_the_session_timeout_and_calls_six_times_within_it(
-    session_timeout_ms: int,
+    session_timeout_ms: int, rebalance_timeout_ms: int
 ) -> None:
     options = World(session_timeout_ms=session_timeout_ms, drain_s=1).options
     assert options["session_timeout_ms"] == session_timeout_ms
     assert options["heartbeat_interval_ms"] == session_timeout_ms // 6
-    assert options["rebalance_timeout_ms"] == session_timeout_ms, (
+    assert options["rebalance_timeout_ms"] == rebalance_timeout_ms, (
         "who does not come to a rebalance is missed too"
     )
 
 
-def test_a_rebalance_waits_for_those_that_drain() -> None:
-    assert World(session_timeout_ms=6_000, drain_s=60).options["rebalance_timeout_ms"] == 65_000
+def test_a_rebalance_waits_for_those_that_drain_and_close() -> None:
+    assert World(session_timeout_ms=6_000, drain_s=60).options["rebalance_timeout_ms"] == 75_000

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import ConcurrentTransactions, ProducerFenced
+from aiokafka.errors import ConcurrentTransactions, KafkaError, ProducerFenced
 from aiokafka.producer.sender import AddPartitionsToTxnHandler
 
 from pointsman.streams.transactions import AGAIN_S, Transactions
@@ -103,3 +105,16 @@ async def test_an_end_makes_room_for_the_next() -> None:
     assert made.consumer_group_to_add() is None
     made.announce([])
     assert made.consumer_group_to_add() == "g"
+
+
+async def test_nobody_is_missed_who_asks_for_the_end_of_one_that_failed_twice() -> None:
+    said: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: said.append(context))
+    made = await begun()
+    made.announce([ONE])
+    for _ in range(2):
+        made.fatal_error(KafkaError("fenced"))
+    await asyncio.sleep(0)
+    del made
+    gc.collect()
+    assert said == []

@@ -1,0 +1,416 @@
+"""Transactions that partitions share, when something fails: nothing is lost, told wrongly, left behind or held up."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
+
+from pointsman.streams import producers
+from pointsman.streams import together as module
+from pointsman.streams.commit import Transactional
+from pointsman.streams.errors import Expelled, Fenced
+from pointsman.streams.membership import Member
+from pointsman.streams.output import Committed, Output
+from pointsman.streams.together import OUTPUTS_MAX, Together
+from tests.unit.streams.together_world import World, output, shared, sound, together, turns, world
+
+__all__ = ["together", "world"]
+
+
+@pytest.mark.parametrize("fate", ["before", "after", "fenced"])
+async def test_all_in_a_transaction_that_failed_are_told_and_the_others_go_on(
+    world: World, together: Together, fate: str
+) -> None:
+    world.fates = [fate]
+    together.expect(0, [])
+    together.expect(1, [])
+    told = await asyncio.gather(
+        *(together.commit(number, output(str(number))) for number in (0, 1)), return_exceptions=True
+    )
+    assert [type(each) for each in told] == [Fenced if fate == "fenced" else KafkaError] * 2
+    await together.commit(2, output("2"))
+    assert world.committed[-1] == ["2"]
+
+
+async def test_a_producer_that_failed_is_closed_and_another_of_its_id_takes_its_place(
+    world: World, together: Together
+) -> None:
+    world.fates = ["before"]
+    with pytest.raises(KafkaError):
+        await together.commit(0, output("0"))
+    world.starts_fail = 2
+    async with asyncio.timeout(10):
+        while together._producers.alive < 2 or not world.made[0].closed:
+            await asyncio.sleep(0.001)
+    # First with the same id, which ends what was left open; where that one is stuck, with others of its partitions.
+    assert world.ids == [f"g-t-together-{number}" for number in (0, 1, 0, 2, 3)]
+    assert world.open() == ["g-t-together-1", "g-t-together-3"]
+    await together.commit(0, output("0"))
+
+
+async def test_one_that_was_fenced_comes_back_after_a_heartbeat_only(
+    world: World, together: Together, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    sleep = asyncio.sleep
+
+    async def noted(seconds: float) -> None:
+        if seconds:
+            waited.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(producers.asyncio, "sleep", noted)
+    world.fates, world.starts_fail = ["fenced"], 3
+    with pytest.raises(Fenced):
+        await together.commit(0, output("0"))
+    for _ in range(60):
+        await sleep(0)
+    assert waited == [
+        producers.FENCED_S,
+        2 * producers.FENCED_S,
+        4 * producers.FENCED_S,
+        producers.AGAIN_MAX_S,
+    ]
+
+
+async def test_one_that_died_while_it_gathered_loses_nothing(
+    world: World, together: Together, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(producers, "AGAIN_S", 0.3)  # the other producer takes it over at once
+    together.expect(0, [])
+    together.expect(1, [])
+    committing = asyncio.create_task(together.commit(0, output("0")))
+    await turns(1)
+    gathering = next(each for each in world.made if each.begun)
+    gathering.broken = KafkaError("fenced meanwhile")
+    together.expect(2, [])
+    await asyncio.wait_for(committing, 5)
+    assert world.committed == [["0"]]
+    assert together._producers.alive == 1
+    async with asyncio.timeout(10):
+        while together._producers.alive < 2:
+            await asyncio.sleep(0.01)
+    assert gathering.closed
+
+
+async def test_one_that_died_while_it_was_idle_is_passed_over(world: World, together: Together) -> None:
+    world.made[0].broken = KafkaError("expired")
+    together.expect(0, [])
+    await asyncio.wait_for(together.commit(0, output("0")), 5)
+    await turns()
+    assert world.committed == [["0"]]
+    assert world.made[0].closed
+
+
+async def test_what_nobody_waits_for_any_more_is_not_committed_afterwards(
+    world: World, together: Together
+) -> None:
+    """Its partition is read again, from before it."""
+    world.gate = asyncio.Event()
+    on_its_way = [asyncio.create_task(together.commit(number, output("way"))) for number in (0, 1)]
+    await turns()
+    waits = asyncio.create_task(together.commit(2, output("gathers")))
+    await turns()
+    for task in (waits, on_its_way[0]):
+        task.cancel()
+    told = await asyncio.gather(waits, *on_its_way, return_exceptions=True)
+    assert [type(each) for each in told] == [asyncio.CancelledError, asyncio.CancelledError, TimeoutError]
+    world.gate.set()
+    await turns()
+    assert world.committed == []
+    await together.commit(3, output("3"))
+    assert world.committed == [["3"]]
+
+
+async def test_one_that_gathers_goes_without_what_was_withdrawn(world: World, together: Together) -> None:
+    for number in (0, 1, 2):
+        together.expect(number, [])
+    tasks = [asyncio.create_task(together.commit(number, output(str(number)))) for number in (0, 1)]
+    await turns()
+    tasks[0].cancel()
+    await asyncio.gather(tasks[0], return_exceptions=True)
+    await together.commit(2, output("2"))
+    await tasks[1]
+    assert world.committed == [["1", "2"]]
+
+
+async def test_a_partition_that_fails_again_has_transactions_of_its_own_until_it_succeeds(
+    world: World, together: Together, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own: list[str] = []
+
+    class Alone:
+        def __init__(self, *, transactional_id: str, member: Member, **_options: Any) -> None:
+            assert member == Member("m", 7)
+            self._id = transactional_id
+            self.fails = not own
+
+        async def open(self) -> Committed:
+            return Committed({})
+
+        async def begin(self) -> None:
+            own.append("begin")
+
+        async def commit(self, _output: Output) -> None:
+            own.append(self._id)
+            if self.fails:
+                raise KafkaError("again")
+
+        async def close(self) -> None:
+            own.append("close")
+
+    monkeypatch.setattr(module, "Transactional", Alone)
+    world.fates = ["before", "before"]
+    for _ in range(3):
+        committer = together.committer(3, ())
+        await committer.open()
+        await committer.begin()
+        with pytest.raises(KafkaError):
+            await committer.commit(output("x"))
+        await committer.close()
+    assert (world.committed, own) == ([], ["begin", "g-t-3", "close"])
+    committer = together.committer(3, ())
+    await committer.open()
+    await committer.begin()
+    await committer.commit(output("y"))
+    assert own[3:] == ["begin", "g-t-3", "close"]
+    await committer.commit(output("z"))
+    assert world.committed == [["z"]]
+    await committer.close()
+
+
+async def test_whatever_was_left_open_of_a_partition_is_ended_before_it_is_read(world: World) -> None:
+    together = shared((5, 2, 9))
+    for number, ids in ((9, ["g-t-9", "g-t-together-9"]), (2, ["g-t-2"])):
+        await together.committer(number, ()).open()
+        assert world.order == [
+            "start g-t-together-2",
+            "start g-t-together-5",
+            *(f"fence {each}" for each in ids),
+            "read",
+        ]
+        del world.order[2:]
+    await together.end()
+
+
+async def test_a_start_that_fails_is_said_to_all_and_tried_again_by_the_next(world: World) -> None:
+    together = shared()
+    world.starts_fail = 2
+    told = await asyncio.gather(together.ready(), together.ready(), return_exceptions=True)
+    assert [type(each) for each in told] == [KafkaError] * 2
+    assert world.open() == []
+    world.starts_fail = 1
+    await together.ready()
+    assert together._producers.alive == 1
+    async with asyncio.timeout(10):
+        while together._producers.alive < 2:
+            await asyncio.sleep(0.001)
+    assert sound(together)
+    await together.end()
+
+
+async def test_the_end_leaves_no_task_and_no_producer(world: World) -> None:
+    before = asyncio.all_tasks()
+    together = shared()
+    await together.ready()
+    world.fates = ["before", "hang"]
+    with pytest.raises(KafkaError):
+        await together.commit(0, output("0"))
+    loop = asyncio.create_task(together.commit(1, output("1")))
+    await turns()
+    world.steps = 0
+    ending = asyncio.create_task(together.end())
+    began = asyncio.get_running_loop().time()
+    await turns(1)
+    ending.cancel()  # whoever it was, the next one waits for the whole of it
+    await asyncio.gather(ending, return_exceptions=True)
+    await together.end()
+    await asyncio.gather(loop, return_exceptions=True)
+    assert loop.done()
+    await turns()
+    assert world.open() == []
+    assert asyncio.all_tasks() == before
+    assert asyncio.get_running_loop().time() - began < together.deadline_s / 2
+    with pytest.raises(Expelled):
+        await together.commit(0, output("late"))
+
+
+async def test_failures_count_one_after_the_other_only(world: World, together: Together) -> None:
+    for fates in (["before", "ok"], ["before"]):
+        for fate in fates:
+            world.fates = [fate]
+            await asyncio.gather(together.commit(3, output("x")), return_exceptions=True)
+    assert together.alone(3, ()) is None
+    world.fates = ["before"]
+    await asyncio.gather(together.commit(3, output("x")), return_exceptions=True)
+    assert together.alone(3, ()) is not None
+    assert together.succeeded(3)
+    assert together.alone(3, ()) is None
+
+
+async def test_a_loop_that_ends_is_not_waited_for(
+    world: World, together: Together, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "GATHER_S", 30.0)
+    committers = [together.committer(number, ()) for number in (0, 1)]
+    for committer in committers:
+        await committer.begin()
+    committing = asyncio.create_task(committers[0].commit(output("0")))
+    await turns()
+    await committers[1].close()
+    await asyncio.wait_for(committing, 5)
+    assert world.committed == [["0"]]
+
+
+async def test_one_loop_that_gives_up_does_not_end_the_start_for_the_others(world: World) -> None:
+    world.start_gate = asyncio.Event()
+    together = shared()
+    waits = [asyncio.create_task(together.ready()) for _ in range(2)]
+    await turns()
+    waits[0].cancel()
+    await turns()
+    world.start_gate.set()
+    await asyncio.wait_for(waits[1], 5)
+    assert len(world.made) == 2
+    await together.end()
+
+
+@pytest.mark.parametrize("fate", ["hang", "hang after"])
+async def test_a_transaction_that_hangs_is_given_up_after_its_deadline(
+    world: World, together: Together, fate: str
+) -> None:
+    together.deadline_s = 0.05
+    world.fates = [fate]
+    committing = asyncio.create_task(together.commit(0, output("0")))
+    await asyncio.wait({committing}, timeout=5)
+    assert committing.done()
+    assert isinstance(committing.exception(), TimeoutError)
+    assert world.committed == ([["0"]] if fate == "hang after" else [])
+    async with asyncio.timeout(10):
+        while together._producers.alive < 2:
+            await asyncio.sleep(0.001)
+
+
+async def test_an_expelled_member_starts_no_producer_and_commits_nothing_more(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = shared()
+    monkeypatch.setattr(producers, "FENCED_S", 0.0)
+    world.fates = ["expelled"]
+    committer = together.committer(0, ())
+    await committer.open()
+    made = len(world.made)
+    with pytest.raises(Expelled):
+        await committer.commit(output("0"))
+    for number in (0, 1):
+        with pytest.raises(Expelled):
+            await together.committer(number, ()).open()
+        with pytest.raises(Expelled):
+            await together.commit(number, output("1"))
+    await turns()
+    assert len(world.made) == made
+    assert world.committed == []
+    await together.end()
+
+
+async def test_while_no_producer_is_left_each_partition_has_its_own_and_is_told_why(
+    world: World, together: Together, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(producers, "AGAIN_MAX_S", 0.0)
+    world.fates, world.starts_fail = ["before"] * 2, 6
+    for _ in range(2):
+        with pytest.raises(KafkaError, match="before"):
+            await together.commit(0, output("x"))
+    with pytest.raises(KafkaError, match="no broker"):
+        await together.commit(2, output("x"))
+    assert isinstance(together.alone(2, ()), Transactional)
+    async with asyncio.timeout(10):
+        while together._producers.alive < 2:
+            await asyncio.sleep(0.001)
+    assert together.alone(2, ()) is None
+
+
+async def test_starts_that_hang_hold_nobody_up_for_ever(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(producers, "START_S", 0.01)
+    world.start_gate = asyncio.Event()
+    together = shared()
+    committer = together.committer(0, (TopicPartition("t", 0),))
+    opened: list[str] = []
+
+    class Alone:
+        def __init__(self, **_options: Any) -> None:
+            pass
+
+        async def open(self) -> Committed:
+            opened.append("alone")
+            return Committed({})
+
+        async def close(self) -> None:
+            opened.append("closed")
+
+    monkeypatch.setattr(module, "Transactional", Alone)
+    await asyncio.wait_for(committer.open(), 5)
+    assert opened == ["alone"]
+    await committer.close()
+    world.start_gate.set()
+    await together.ready()
+    assert together._producers.alive == 2
+    await together.end()
+
+
+async def test_who_waited_longest_does_not_end_what_holds_the_others_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = shared()
+    together.deadline_s = 0.2
+    await together.ready()
+    world.gate = asyncio.Event()
+    tasks = []
+    for number in (0, 1):
+        tasks.append(asyncio.create_task(together.commit(number, output("first"))))
+        await turns()
+    waits = [asyncio.create_task(together.commit(2, output("waited")))]
+    await asyncio.sleep(0.15)
+    first, world.gate = world.gate, asyncio.Event()
+    first.set()
+    await asyncio.gather(*tasks)
+    waits.append(asyncio.create_task(together.commit(3, output("fresh"))))
+    await asyncio.sleep(0.1)
+    assert not any(each.done() for each in waits)
+    world.gate.set()
+    await asyncio.gather(*waits)
+    assert sorted(text for each in world.committed for text in each) == ["first", "first", "fresh", "waited"]
+    await together.end()
+
+
+async def test_one_that_is_given_up_before_its_first_step_is_told_to_all(world: World) -> None:
+    numbers = range(OUTPUTS_MAX + 2)
+    together = shared(numbers)
+    await together.ready()
+    world.gate = asyncio.Event()
+    busy = []
+    for number in (0, 1):
+        busy.append(asyncio.create_task(together.commit(number, output("busy"))))
+        await turns()
+    full = [asyncio.create_task(together.commit(number, output("full"))) for number in numbers[2:]]
+    await turns()
+    world.gate.set()
+    joint = None
+    async with asyncio.timeout(10):
+        while joint is None:
+            await asyncio.sleep(0)
+            joint = next(
+                (each for each in together._under_way.values() if len(each.entries) == OUTPUTS_MAX), None
+            )
+    assert joint.task is not None
+    joint.task.cancel()
+    told = await asyncio.wait_for(asyncio.gather(*full, return_exceptions=True), 5)
+    assert [type(each) for each in told] == [TimeoutError] * OUTPUTS_MAX
+    await asyncio.gather(*busy)
+    await together.end()
