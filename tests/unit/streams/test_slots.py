@@ -193,6 +193,33 @@ async def test_who_waits_for_its_next_commit_holds_no_slot() -> None:
         await asyncio.gather(*running)
 
 
+async def test_a_slot_is_given_back_before_the_commit() -> None:
+    """A commit waits for the broker, and for the batches that share its transaction."""
+    go, committing = asyncio.Event(), asyncio.Event()
+    go.set()
+    parts = [Partition(number, go) for number in range(2)]
+
+    async def commit(output: Output) -> None:
+        committing.set()
+        await asyncio.wait_for(both.wait(), 10)
+
+    both = asyncio.Event()
+    parts[0].commit = commit  # type: ignore[method-assign]
+    loops = loops_of(parts, Slots(1, LONG_S))
+    running = [asyncio.create_task(loop.run()) for loop in loops]
+    async with asyncio.timeout(10):
+        for loop, part in zip(loops, parts, strict=True):
+            await loop.ready.wait()
+            loop.offer(part.tp, [record(b"x", topic="t", partition=part.tp.partition)])
+        await committing.wait()
+        while not parts[1].batches:
+            await asyncio.sleep(0)
+        both.set()
+        for loop in loops:
+            loop.stop()
+        await asyncio.gather(*running)
+
+
 async def test_partitions_that_wait_for_a_slot_take_all_that_came_meanwhile() -> None:
     Partition.under_way = 0
     slots, go = Slots(2, LONG_S), asyncio.Event()
