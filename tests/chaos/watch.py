@@ -123,7 +123,7 @@ EXPLAINED: Final = (
     (r"asyncio: Unclosed AIOKafkaConnection", BROKER),
     # the library's futures and tasks of a producer that was given up: nothing else can ask for them
     (
-        r"asyncio: (Future|Task) exception was never retrieved\s.*(Producer(Fenced|Closed)|KeyError\(<aiokafka|during batch delivery)",
+        r"asyncio: (Future|Task) exception was never retrieved\s.*(Producer(Fenced|Expelled|Closed)|KeyError\(<aiokafka|during batch delivery)",
         MOVES,
     ),
     # what the broker answered to the end of a transaction whose owner stood still; the partition begins anew
@@ -142,7 +142,7 @@ EXPLAINED: Final = (
         MOVES,
     ),
     (
-        r"pointsman\.streams\.partition: partition begins anew (Fenced|PositionConflict|Kafka|Node|Timeout)",
+        r"pointsman\.streams\.partition: partition begins anew (Fenced|Expelled|PositionConflict|Kafka|Node|Timeout)",
         MOVES,
     ),
     (r"pointsman\.streams\.partition: partition begins anew .*(RequestTimedOut|Coordinator|NotReady)", MOVES),
