@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from itertools import chain, repeat
 from typing import Final
 
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
 from aiokafka.errors import ConcurrentTransactions, KafkaError, for_code
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
-AGAIN_S: Final = 0.02
-"""While the broker still ends a transaction, or its coordinator loads."""
+AGAIN_S: Final = (0.02, 0.05, 0.1, 0.25, 0.5)
+"""While the broker still ends a transaction, or its coordinator loads; the last repeats."""
 
 
 async def fence(client: AIOKafkaClient, ids: Iterable[str], timeout_ms: int) -> None:
@@ -30,7 +31,7 @@ async def fence(client: AIOKafkaClient, ids: Iterable[str], timeout_ms: int) -> 
 
 
 async def _fence(client: AIOKafkaClient, id_: str, timeout_ms: int) -> None:
-    while True:
+    for wait in chain(AGAIN_S, repeat(AGAIN_S[-1])):
         try:
             node = await client.coordinator_lookup(CoordinationType.TRANSACTION, id_)
             if await client.ready(node, group=ConnectionGroup.COORDINATION):
@@ -45,4 +46,4 @@ async def _fence(client: AIOKafkaClient, id_: str, timeout_ms: int) -> None:
             if not error.retriable:
                 raise
             await client.force_metadata_update()
-        await asyncio.sleep(AGAIN_S)
+        await asyncio.sleep(wait)

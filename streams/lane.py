@@ -337,7 +337,7 @@ class Lane(Service):
             batch_records_max=self.settings.batch_records_max,
             interval_s=self.interval_s,
             # Who shares transactions may wait for one first, as long as one may take.
-            deadline_s=self.settings.transaction_deadline_ms / 1000 * (1 if self.together is None else 2),
+            deadline_s=self.settings.transaction_deadline_ms / 1000 * (1 if self.together is None else 2.1),
             delays_s=self._delays_s,
             owned=self.loops.__len__,
             slots=self._slots,

@@ -40,7 +40,8 @@ class Producers:
         """Those that have nothing to do."""
         self.alive = 0
         """Those that can commit, busy or not."""
-        self.in_use: set[str] = set()
+        self.ever: set[str] = set()
+        """Ids that were started here once: what a former owner left open under them has ended."""
         self._ids = deque(ids)
         self._make = make
         self._freed = freed
@@ -49,28 +50,22 @@ class Producers:
         self._open: dict[Producer, str] = {}
 
     async def start(self, count: int) -> list[tuple[str, BaseException]]:
-        """So many, or fewer where there are fewer ids; the ids of those that do not start, and why.
-
-        Raises where none does: KafkaError, TimeoutError.
-        """
+        """So many, or fewer where there are fewer ids; the ids of those that do not start, and why."""
         ids = [self._ids.popleft() for _ in range(min(count, len(self._ids)))]
         results = await asyncio.gather(*map(self._add, ids), return_exceptions=True)
-        failed = [(id_, error) for id_, error in zip(ids, results, strict=True) if error is not None]
-        for _, error in failed[:1] if not self.alive else ():
-            raise error
-        return failed
+        return [(id_, error) for id_, error in zip(ids, results, strict=True) if error is not None]
 
     async def _add(self, id_: str) -> None:
         producer = self._make(id_)
         self._open[producer] = id_
-        self.in_use.add(id_)
         try:
             async with asyncio.timeout(self._start_s):
                 await producer.start()
         except BaseException:
-            self._ids.append(id_)
             await self._close(producer)
+            self._ids.append(id_)  # not before: of two with an id the second would end the first
             raise
+        self.ever.add(id_)
         self.alive += 1
         self.free.append(producer)
         self._freed()
@@ -79,21 +74,23 @@ class Producers:
         try:
             await producer.close()
         finally:
-            self.in_use.discard(self._open.pop(producer, ""))
+            self._open.pop(producer, None)
 
     async def replace(self, producer: Producer, error: BaseException, wanted: Callable[[], bool]) -> None:
         """Close one that has failed, and start another while it is ``wanted``; first with its id, which ends what it left."""
         self.alive -= 1
         id_ = self._open[producer]
-        await self._close(producer)
-        await self.again(id_, error, wanted)
-
-    async def again(self, id_: str, error: BaseException, wanted: Callable[[], bool]) -> None:
-        """Start one until it succeeds, after a while and with this id first. ``error``: why there is none."""
         wait = FENCED_S if isinstance(error, Fenced | ProducerFenced) else AGAIN_S
         del error  # its traceback holds the outputs
-        while wanted():
+        await self._close(producer)
+        await self.again(id_, wanted, wait)
+
+    async def again(self, id_: str, wanted: Callable[[], bool], wait: float = AGAIN_S) -> None:
+        """Start one until it succeeds, after a while (s) and with this id first."""
+        while True:
             await asyncio.sleep(wait)
+            if not wanted():
+                return
             try:
                 if id_ in self._ids:
                     self._ids.remove(id_)

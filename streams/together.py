@@ -30,7 +30,6 @@ from pointsman.streams.output import Committed, Output
 from pointsman.streams.producer import Producer
 from pointsman.streams.producers import Producers
 from pointsman.streams.settings import Settings
-from pointsman.streams.transactions import unasked
 
 logger = logging.getLogger(__name__)
 
@@ -117,19 +116,20 @@ class Together:
     # -- the producers ---------------------------------------------------------------------------
 
     async def ready(self) -> None:
-        """Start the producers, once for all loops. Raises KafkaError or TimeoutError; `Expelled` where it is over."""
+        """Start the producers, once for all loops; it goes on by itself where none starts. Raises `Expelled`."""
         self._check()
-        if self._starting is None or (self._starting.done() and self._starting.exception()):
+        if self._starting is None:
             self._starting = self._spawn(self._start())
-            unasked(self._starting)  # who asked may have been cancelled
         await asyncio.shield(self._starting)
 
     async def _start(self) -> None:
         for id_, error in await self._producers.start(PRODUCERS):
-            self._spawn(self._producers.again(id_, error, self._wanted))
+            logger.warning("a producer does not start", extra={"id": id_, "error": repr(error)})
+            self._spawn(self._producers.again(id_, lambda: self._expelled is None))
 
-    def _wanted(self) -> bool:
-        return self._expelled is None
+    def expel(self, error: Expelled) -> None:
+        """The group has gone on: nothing more is committed, and nobody fenced, before the next assignment."""
+        self._expelled = Expelled(*error.args)  # without its traceback, which holds outputs
 
     def _check(self) -> None:
         if self._expelled is not None:
@@ -139,7 +139,7 @@ class Together:
         """End what a former owner of this partition left open. Its offsets would be refused anyhow, but until it ends
         consumers of the outcomes see nothing behind it.
         """
-        ids = {f"{self._prefix}-{number}", self._shared_id(number)} - self._producers.in_use
+        ids = {f"{self._prefix}-{number}", self._shared_id(number)} - self._producers.ever
         await fence(self.admin()._client, sorted(ids), self._settings.transaction_deadline_ms * 2)  # noqa: SLF001
 
     def _shared_id(self, number: int) -> str:
@@ -157,8 +157,8 @@ class Together:
     def _lose(self, producer: Producer, error: BaseException) -> None:
         """A producer has failed: another one takes its place, but where nothing can be committed any more."""
         if isinstance(error, Expelled):
-            self._expelled = error
-        self._spawn(self._producers.replace(producer, error, self._wanted))
+            self.expel(error)
+        self._spawn(self._producers.replace(producer, error, lambda: self._expelled is None))
 
     def _refuse(self, error: Exception) -> None:
         """While no producer is left, those that wait for one are told why; they begin anew, each with its own."""
@@ -238,10 +238,13 @@ class Together:
 
     def _load(self) -> None:
         """Put what waits into the transaction that gathers, and begin one where none does."""
-        while self._waiting and (joint := self._gathering or self._open()):
-            entry = self._waiting.popleft()
-            if entry.done.done():  # nobody waits for it any more, which has not been said yet
+        while self._waiting:
+            if self._waiting[0].done.done():  # nobody waits for it any more, which has not been said yet
+                self._waiting.popleft()
                 continue
+            if (joint := self._gathering or self._open()) is None:
+                return
+            entry = self._waiting.popleft()
             joint.entries.append(entry)
             joint.expected.discard(entry.number)
             self._under_way[entry] = joint
@@ -337,7 +340,8 @@ class Together:
         while tasks := set(self._tasks):
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            # Both at once: a silent broker costs either some seconds, and a rebalance waits.
+            await asyncio.gather(self._producers.end(), *tasks, return_exceptions=True)
             await asyncio.sleep(0)  # what a task's end brings about comes a step later
         await self._producers.end()
 
@@ -358,8 +362,7 @@ class _Shared:
         Former owners are fenced by the generation since the partition is this member's; here what they left open ends.
         """
         together = self._together
-        with contextlib.suppress(TimeoutError):  # then it has a producer of its own
-            await together.ready()
+        await together.ready()
         await together.fence(self._number)
         self._own = together.alone(self._number, self._partitions)
         if self._own is not None:
@@ -379,8 +382,12 @@ class _Shared:
         if self._own is None:
             await self._together.commit(self._number, output)
             return
-        async with asyncio.timeout(self._together.deadline_s):
-            await self._own.commit(output)
+        try:
+            async with asyncio.timeout(self._together.deadline_s):
+                await self._own.commit(output)
+        except Expelled as error:
+            self._together.expel(error)
+            raise
         if self._together.succeeded(self._number):
             await self._own.close()
             self._own = None

@@ -6,17 +6,15 @@ import asyncio
 from typing import Any
 
 import pytest
-from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from pointsman.streams import producers
 from pointsman.streams import together as module
-from pointsman.streams.commit import Transactional
-from pointsman.streams.errors import Expelled, Fenced
+from pointsman.streams.errors import Fenced
 from pointsman.streams.membership import Member
 from pointsman.streams.output import Committed, Output
 from pointsman.streams.together import OUTPUTS_MAX, Together
-from tests.unit.streams.together_world import World, output, shared, sound, together, turns, world
+from tests.unit.streams.together_world import World, output, shared, together, turns, world
 
 __all__ = ["together", "world"]
 
@@ -34,47 +32,6 @@ async def test_all_in_a_transaction_that_failed_are_told_and_the_others_go_on(
     assert [type(each) for each in told] == [Fenced if fate == "fenced" else KafkaError] * 2
     await together.commit(2, output("2"))
     assert world.committed[-1] == ["2"]
-
-
-async def test_a_producer_that_failed_is_closed_and_another_of_its_id_takes_its_place(
-    world: World, together: Together
-) -> None:
-    world.fates = ["before"]
-    with pytest.raises(KafkaError):
-        await together.commit(0, output("0"))
-    world.starts_fail = 2
-    async with asyncio.timeout(10):
-        while together._producers.alive < 2 or not world.made[0].closed:
-            await asyncio.sleep(0.001)
-    # First with the same id, which ends what was left open; where that one is stuck, with others of its partitions.
-    assert world.ids == [f"g-t-together-{number}" for number in (0, 1, 0, 2, 3)]
-    assert world.open() == ["g-t-together-1", "g-t-together-3"]
-    await together.commit(0, output("0"))
-
-
-async def test_one_that_was_fenced_comes_back_after_a_heartbeat_only(
-    world: World, together: Together, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    waited: list[float] = []
-    sleep = asyncio.sleep
-
-    async def noted(seconds: float) -> None:
-        if seconds:
-            waited.append(seconds)
-        await sleep(0)
-
-    monkeypatch.setattr(producers.asyncio, "sleep", noted)
-    world.fates, world.starts_fail = ["fenced"], 3
-    with pytest.raises(Fenced):
-        await together.commit(0, output("0"))
-    for _ in range(60):
-        await sleep(0)
-    assert waited == [
-        producers.FENCED_S,
-        2 * producers.FENCED_S,
-        4 * producers.FENCED_S,
-        producers.AGAIN_MAX_S,
-    ]
 
 
 async def test_one_that_died_while_it_gathered_loses_nothing(
@@ -183,60 +140,21 @@ async def test_a_partition_that_fails_again_has_transactions_of_its_own_until_it
     await committer.close()
 
 
-async def test_whatever_was_left_open_of_a_partition_is_ended_before_it_is_read(world: World) -> None:
-    together = shared((5, 2, 9))
-    for number, ids in ((9, ["g-t-9", "g-t-together-9"]), (2, ["g-t-2"])):
-        await together.committer(number, ()).open()
-        assert world.order == [
-            "start g-t-together-2",
-            "start g-t-together-5",
-            *(f"fence {each}" for each in ids),
-            "read",
-        ]
-        del world.order[2:]
-    await together.end()
-
-
-async def test_a_start_that_fails_is_said_to_all_and_tried_again_by_the_next(world: World) -> None:
-    together = shared()
-    world.starts_fail = 2
-    told = await asyncio.gather(together.ready(), together.ready(), return_exceptions=True)
-    assert [type(each) for each in told] == [KafkaError] * 2
-    assert world.open() == []
-    world.starts_fail = 1
-    await together.ready()
-    assert together._producers.alive == 1
-    async with asyncio.timeout(10):
-        while together._producers.alive < 2:
-            await asyncio.sleep(0.001)
-    assert sound(together)
-    await together.end()
-
-
-async def test_the_end_leaves_no_task_and_no_producer(world: World) -> None:
-    before = asyncio.all_tasks()
-    together = shared()
-    await together.ready()
-    world.fates = ["before", "hang"]
-    with pytest.raises(KafkaError):
-        await together.commit(0, output("0"))
-    loop = asyncio.create_task(together.commit(1, output("1")))
+async def test_nothing_is_begun_for_what_nobody_waits_for(world: World, together: Together) -> None:
+    world.gate = asyncio.Event()
+    busy = []
+    for number in (0, 1):
+        busy.append(asyncio.create_task(together.commit(number, output("busy"))))
+        await turns()
+    waits = asyncio.create_task(together.commit(2, output("waits")))
     await turns()
-    world.steps = 0
-    ending = asyncio.create_task(together.end())
-    began = asyncio.get_running_loop().time()
-    await turns(1)
-    ending.cancel()  # whoever it was, the next one waits for the whole of it
-    await asyncio.gather(ending, return_exceptions=True)
-    await together.end()
-    await asyncio.gather(loop, return_exceptions=True)
-    assert loop.done()
-    await turns()
-    assert world.open() == []
-    assert asyncio.all_tasks() == before
-    assert asyncio.get_running_loop().time() - began < together.deadline_s / 2
-    with pytest.raises(Expelled):
-        await together.commit(0, output("late"))
+    together._waiting[0].done.cancel()  # its loop has not been told yet
+    together._producers.free.append(world.made[0])
+    together._load()
+    assert together._gathering is None
+    together._producers.free.clear()
+    world.gate.set()
+    await asyncio.gather(*busy, waits, return_exceptions=True)
 
 
 async def test_failures_count_one_after_the_other_only(world: World, together: Together) -> None:
@@ -266,19 +184,6 @@ async def test_a_loop_that_ends_is_not_waited_for(
     assert world.committed == [["0"]]
 
 
-async def test_one_loop_that_gives_up_does_not_end_the_start_for_the_others(world: World) -> None:
-    world.start_gate = asyncio.Event()
-    together = shared()
-    waits = [asyncio.create_task(together.ready()) for _ in range(2)]
-    await turns()
-    waits[0].cancel()
-    await turns()
-    world.start_gate.set()
-    await asyncio.wait_for(waits[1], 5)
-    assert len(world.made) == 2
-    await together.end()
-
-
 @pytest.mark.parametrize("fate", ["hang", "hang after"])
 async def test_a_transaction_that_hangs_is_given_up_after_its_deadline(
     world: World, together: Together, fate: str
@@ -293,75 +198,6 @@ async def test_a_transaction_that_hangs_is_given_up_after_its_deadline(
     async with asyncio.timeout(10):
         while together._producers.alive < 2:
             await asyncio.sleep(0.001)
-
-
-async def test_an_expelled_member_starts_no_producer_and_commits_nothing_more(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    together = shared()
-    monkeypatch.setattr(producers, "FENCED_S", 0.0)
-    world.fates = ["expelled"]
-    committer = together.committer(0, ())
-    await committer.open()
-    made = len(world.made)
-    with pytest.raises(Expelled):
-        await committer.commit(output("0"))
-    for number in (0, 1):
-        with pytest.raises(Expelled):
-            await together.committer(number, ()).open()
-        with pytest.raises(Expelled):
-            await together.commit(number, output("1"))
-    await turns()
-    assert len(world.made) == made
-    assert world.committed == []
-    await together.end()
-
-
-async def test_while_no_producer_is_left_each_partition_has_its_own_and_is_told_why(
-    world: World, together: Together, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(producers, "AGAIN_MAX_S", 0.0)
-    world.fates, world.starts_fail = ["before"] * 2, 6
-    for _ in range(2):
-        with pytest.raises(KafkaError, match="before"):
-            await together.commit(0, output("x"))
-    with pytest.raises(KafkaError, match="no broker"):
-        await together.commit(2, output("x"))
-    assert isinstance(together.alone(2, ()), Transactional)
-    async with asyncio.timeout(10):
-        while together._producers.alive < 2:
-            await asyncio.sleep(0.001)
-    assert together.alone(2, ()) is None
-
-
-async def test_starts_that_hang_hold_nobody_up_for_ever(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(producers, "START_S", 0.01)
-    world.start_gate = asyncio.Event()
-    together = shared()
-    committer = together.committer(0, (TopicPartition("t", 0),))
-    opened: list[str] = []
-
-    class Alone:
-        def __init__(self, **_options: Any) -> None:
-            pass
-
-        async def open(self) -> Committed:
-            opened.append("alone")
-            return Committed({})
-
-        async def close(self) -> None:
-            opened.append("closed")
-
-    monkeypatch.setattr(module, "Transactional", Alone)
-    await asyncio.wait_for(committer.open(), 5)
-    assert opened == ["alone"]
-    await committer.close()
-    world.start_gate.set()
-    await together.ready()
-    assert together._producers.alive == 2
-    await together.end()
 
 
 async def test_who_waited_longest_does_not_end_what_holds_the_others_too(

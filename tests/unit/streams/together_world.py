@@ -108,12 +108,12 @@ def sound(together: Together) -> bool:
     """Nothing is left of what was under way, and its producers are there again."""
     pool = together._producers
     assert len(pool._open) == pool.alive
-    assert len(set(pool._ids) | pool.in_use) == len(pool._ids) + len(pool.in_use)
+    ids = [*pool._ids, *pool._open.values()]
+    assert sorted(ids) == sorted({*ids}), "an id has one holder"
     return (
         not together._under_way
         and not together._waiting
-        and together._producers.alive == len(together._producers.free) + (together._gathering is not None)
-        and set(together._producers._open.values()) == together._producers.in_use
+        and pool.alive == len(pool.free) + (together._gathering is not None)
     )
 
 
