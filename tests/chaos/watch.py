@@ -121,6 +121,11 @@ EXPLAINED: Final = (
     (r"asyncio: Unclosed AIOKafkaConsumer", BROKER),
     # made while the broker went, and given up with its deadline; it closes as it is collected
     (r"asyncio: Unclosed AIOKafkaConnection", BROKER),
+    (r"asyncio: Task was destroyed but it is pending!\s.*AIOKafkaConnection\._read", BROKER),
+    (
+        r"aiokafka\.conn: Unexpected exception in AIOKafkaConnection RuntimeError: cannot reuse already awaited coroutine",
+        BROKER,
+    ),
     # the library's futures and tasks of a producer that was given up: nothing else can ask for them
     (
         r"asyncio: (Future|Task) exception was never retrieved\s.*(Producer(Fenced|Expelled|Closed)|KeyError\(<aiokafka|during batch delivery)",
