@@ -14,6 +14,7 @@ from pointsman.models.decider import Row, decider_id
 from pointsman.models.ml import answers_from_scores
 from pointsman.schemas.errors import InvalidSetting
 from pointsman.schemas.outcome import Action, Answer, Versions
+from pointsman.streams.decisions.known import KnownAnswers
 from pointsman.streams.model.failure import ModelFailure
 
 POINTSMAN_VERSION: Final = version("pointsman")
@@ -44,6 +45,8 @@ class Runtime:
             rules=decider_id(agent.rules),
             ml=f"ml@{self.card.version}" if self.card else None,
         )
+        self.known = KnownAnswers()
+        """Encodings of the rules' answers."""
         self._named: Callable[..., Any] = msgspec.defstruct(
             "Features", [(name, float) for name in agent.feature_names], gc=False
         )

@@ -1,8 +1,8 @@
-"""`OutcomeWriter`: outcomes as bytes, from parts that are encoded once a batch or once an answer.
+"""`OutcomeWriter`: outcomes as bytes, from parts that are encoded once for many.
 
-A batch shares agent, flag, versions and clock, and most of its rules' answers; what differs from request to
-request is a fifth of the bytes. The contract stays `Outcome`: what is written here equals its encoding byte for
-byte, which a test holds true for any content.
+A batch shares agent, flag, versions and clock, and the rules give the same answers again and again; what differs
+from request to request is a fifth of the bytes. The contract stays `Outcome`: what is written here equals its
+encoding byte for byte, which a test holds true for any content.
 """
 
 from __future__ import annotations
@@ -16,21 +16,15 @@ from msgspec import UNSET, UnsetType
 from pointsman.models.decider import Row
 from pointsman.schemas.control import Flag
 from pointsman.schemas.latency import bucket
-from pointsman.schemas.outcome import Action, Answer, FlagState, History
+from pointsman.schemas.outcome import Answer, FlagState, History
 from pointsman.schemas.retry import Assigned
+from pointsman.streams.decisions.known import Served
 from pointsman.streams.decisions.runtime import Runtime
 from pointsman.streams.decisions.validate import Accepted
 
 _encode = msgspec.json.Encoder().encode
 
 _NULL: Final = b"null"
-
-
-class Served(NamedTuple):
-    """The part of an outcome that says what was served; the same for all requests with the same answer."""
-
-    part: bytes
-    action: Action
 
 
 class Waited(NamedTuple):
@@ -42,7 +36,7 @@ class Waited(NamedTuple):
 
 
 class OutcomeWriter:
-    """Writes the outcomes of one agent's part of a batch. Answers given to it must outlive it."""
+    """Writes the outcomes of one agent's part of a batch."""
 
     def __init__(
         self,
@@ -73,18 +67,20 @@ class OutcomeWriter:
         model = b',"model_ms":' + _encode(model_ms) if model_ms is not None else b""
         # By arm: a request of the control waited for no model.
         self._timings = (features + b'},"place":', features + model + b'},"place":')
-        self._answers: dict[int, bytes] = {}
-        self._served: dict[tuple[int, bool, bool, str | None], Served] = {}
+        self._known = runtime.known
         self._waited: dict[int, Waited] = {}
         self._places: dict[tuple[str, int], bytes] = {}
 
     def served(self, answer: Answer, *, ml: bool, candidate: bool, fallback: str | None) -> Served:
         """What an outcome says of the answer that it serves."""
-        # An answer is known by its identity: they are frozen, and equal ones are mostly one object.
-        known = self._served.get((id(answer), ml, candidate, fallback))
+        if ml:  # made for one request
+            return self._serve(answer, ml=True, candidate=candidate, fallback=None)
+        served = self._known.of(answer).served
+        known = served.get((candidate, fallback))
         if known is None:
-            known = self._serve(answer, ml=ml, candidate=candidate, fallback=fallback)
-            self._served[id(answer), ml, candidate, fallback] = known
+            known = served[candidate, fallback] = self._serve(
+                answer, ml=False, candidate=candidate, fallback=fallback
+            )
         return known
 
     def waited(self, timestamp: int) -> Waited:
@@ -119,9 +115,9 @@ class OutcomeWriter:
                 _NULL if unit is None else _encode(unit),
                 served.part,
                 b',"answers":{"rules":',
-                self._answer(rules),
+                self._known.of(rules).encoded,
                 b',"ml":' if ml is not None else b"",
-                self._answer(ml) if ml is not None else b"",
+                _encode(ml) if ml is not None else b"",
                 b"}",
                 self._versions,
                 _encode(self._runtime.named(row)),
@@ -138,12 +134,6 @@ class OutcomeWriter:
                 b',"schema_version":1}',
             )
         )
-
-    def _answer(self, answer: Answer) -> bytes:
-        known = self._answers.get(id(answer))
-        if known is None:
-            known = self._answers[id(answer)] = _encode(answer)
-        return known
 
     def _place(self, topic: str, partition: int) -> bytes:
         known = self._places.get((topic, partition))

@@ -1,0 +1,53 @@
+"""`KnownAnswers`: what is written of the rules' answers, which are mostly the same objects from batch to batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+import msgspec
+
+from pointsman.schemas.outcome import Action, Answer
+
+KNOWN_MAX: Final = 512
+"""Answers of an agent that are remembered, some 1.5 kB each: of documentation-keeper's, 92 in 100 that come."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Served(NamedTuple):
+    """The part of an outcome that says what was served; the same for all requests with the same answer."""
+
+    part: bytes
+    action: Action
+
+
+@dataclass(slots=True)
+class Known:
+    """One answer, and what is written of it."""
+
+    answer: Answer
+    """Held, for it is known by its identity."""
+    encoded: bytes
+    served: dict[tuple[bool, str | None], Served] = field(default_factory=dict)
+    """By arm (whether the candidate's) and fallback reason."""
+
+
+class KnownAnswers:
+    """Of one agent. Answers are frozen, and equal ones mostly one object; where they are not, nothing is gained."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, Known] = {}
+
+    def __len__(self) -> int:
+        """Answers that are held."""
+        return len(self._known)
+
+    def of(self, answer: Answer) -> Known:
+        """What is known of it, from now on at least its encoding."""
+        known = self._known.get(id(answer))
+        if known is None:
+            if len(self._known) >= KNOWN_MAX:
+                del self._known[next(iter(self._known))]
+            known = self._known[id(answer)] = Known(answer, _encode(answer))
+        return known

@@ -1,0 +1,29 @@
+"""What is remembered of answers: as little as it says, and never another answer's."""
+
+from __future__ import annotations
+
+import msgspec
+
+from pointsman.schemas.outcome import Answer
+from pointsman.streams.decisions.known import KNOWN_MAX, KnownAnswers
+
+
+def answer(n: int) -> Answer:
+    return Answer(decider="rules@1", prediction="yes", score=n / 10_000, confidence=0.9)
+
+
+def test_an_answer_that_comes_again_is_not_encoded_again() -> None:
+    known, one = KnownAnswers(), answer(1)
+    assert known.of(one) is known.of(one)
+    assert known.of(one).encoded == msgspec.json.encode(one)
+
+
+def test_of_rules_that_make_each_answer_anew_only_so_many_are_held() -> None:
+    known = KnownAnswers()
+    first = known.of(answer(0))
+    for n in range(1, 3 * KNOWN_MAX):
+        made = answer(n)
+        assert known.of(made).answer is made
+        assert known.of(made).encoded == msgspec.json.encode(made)
+    assert len(known) == KNOWN_MAX
+    assert known.of(first.answer) is not first, "the oldest goes first"
