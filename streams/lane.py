@@ -14,16 +14,17 @@ from typing import Final
 
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import KafkaError
 from mode import Service
 
 from pointsman.streams import reading
 from pointsman.streams.commit import Committer
 from pointsman.streams.fetches import Fetches
+from pointsman.streams.intake import POLL_MS, Intake
 from pointsman.streams.membership import Member
 from pointsman.streams.metrics import LaneMetrics
 from pointsman.streams.partition import PartitionLoop, Work
-from pointsman.streams.progress import behind, health
+from pointsman.streams.progress import behind
 from pointsman.streams.settings import Settings
 from pointsman.streams.shape import LOOK_S, TopicWatch
 from pointsman.streams.slots import Slots
@@ -33,20 +34,14 @@ from pointsman.streams.topics import partition_numbers
 
 logger = logging.getLogger(__name__)
 
-POLL_MS: Final = 500
-"""How long a fetch may wait for the first record; a stop waits so long at most."""
 FAULT_S: Final = 0.1
 """Between two tries while something cannot be read, so that the log stays readable."""
-ONE_MS: Final = 10
-"""The same for one partition alone, while the others wait: what is fetched is there at once, or in the next round."""
 APART: Final = 1 / 3
 """Of the commit interval between two fetches: what comes in between waits for the batch after anyhow."""
 APART_S: Final = 0.02
 """Between two fetches at most: one partition's share of a fetch so often is more than can be decided."""
 CLOSE_S: Final = 10.0
 """The consumer gets so long to leave its group; the broker expels it anyhow."""
-POLL_RECORDS: Final = 2_000
-"""Records unpacked in one go: some 6 ms, after which the partitions get their turn."""
 
 Factory = Callable[["Lane", int, tuple[TopicPartition, ...]], tuple[Work, Callable[[], Committer]]]
 Share = Callable[["Lane", Member, list[int]], Together]
@@ -103,12 +98,20 @@ class Lane(Service):
         self._delays_s = delays_s
         self._factory = factory
         self._share = share
-        self._polled = time.monotonic()
         self.consumer = consumer(servers, group, settings)
         self._fetches = Fetches(self._apart_s)
         self._slots = Slots(at_once) if at_once else None
         self._admin: AIOKafkaAdminClient | None = None
         self._source = ConsumerSource(self.consumer, self._verify)
+        self._intake = Intake(
+            name,
+            self.consumer,
+            self._source,
+            self._fetches,
+            self.loops,
+            number_of=self.number_of,
+            stopping=lambda: bool(self.should_stop),
+        )
 
     @property
     def admin(self) -> AIOKafkaAdminClient:
@@ -146,62 +149,10 @@ class Lane(Service):
             )
 
     @Service.task
-    async def _intake(self) -> None:
+    async def _read(self) -> None:
         while not self.should_stop and not self.halted:
-            try:
-                fetched = await self.consumer.getmany(timeout_ms=POLL_MS, max_records=POLL_RECORDS)
-            except OffsetOutOfRangeError as error:
-                self._begin_anew(error.args[0])
-                continue
-            except KafkaError as error:
-                logger.warning("fetch failed", extra={"lane": self.name, "error": repr(error)})
-                self._rewind()
-                await self._one_by_one()
+            if not await self._intake.take():
                 await self.sleep(FAULT_S)
-                continue
-            self._polled = time.monotonic()
-            for tp, records in fetched.items():
-                loop = self.loops.get(self.number_of(tp))
-                if loop is not None:
-                    loop.offer(tp, records)
-
-    def _rewind(self) -> None:
-        """Fetch again what was not offered.
-
-        One partition's unreadable batch makes `getmany` raise after it has moved the positions of others, whose
-        records go with the error.
-        """
-        self._fetches.at_once()
-        for loop in self.loops.values():
-            for tp, at in loop.expected.items() if loop.ready.is_set() else ():
-                if tp in self.consumer.assignment():
-                    self.consumer.seek(tp, at)
-
-    async def _one_by_one(self) -> None:
-        """After an error that names no partition: find the one it comes from, and let the others go on."""
-        for loop in [loop for loop in self.loops.values() if loop.ready.is_set()]:
-            for tp in loop.partitions:
-                if self.should_stop:
-                    return
-                self._polled = time.monotonic()
-                try:
-                    fetched = await self.consumer.getmany(tp, timeout_ms=ONE_MS, max_records=POLL_RECORDS)
-                except OffsetOutOfRangeError as error:
-                    self._begin_anew(error.args[0])
-                except KafkaError as error:
-                    self._source.pause(tp)
-                    loop.fail(error, after=tp)
-                else:
-                    for records in fetched.values():
-                        loop.offer(tp, records)
-
-    def _begin_anew(self, lost: Iterable[TopicPartition]) -> None:
-        """Partitions whose position the broker no longer has: their loops find the place to go on, and say it."""
-        for tp in lost:
-            loop = self.loops.get(self.number_of(tp))
-            if loop is not None:
-                self._source.pause(tp)  # which a rebalance may have taken away by now
-                loop.fail(OffsetOutOfRangeError({tp: loop.expected.get(tp)}))
 
     def _check_consumer(self) -> None:
         """A consumer whose background tasks have ended reads nothing, says nothing, and its lag stands still."""
@@ -365,8 +316,34 @@ class Lane(Service):
                 loop.idle()
 
     def health(self) -> dict[str, object]:
-        """State of the lane; ``healthy`` means progress, or nothing to do."""
-        return health(self, time.monotonic() - self._polled < self.settings.stalled_after_s + POLL_MS / 1000)
+        """State of the lane, also as metrics; ``healthy`` means progress, or nothing to do."""
+        now, patience_s = time.monotonic(), self.settings.stalled_after_s
+        loops = self.loops.values()
+        lags = {number: self.lags.get(number, 0) for number in self.loops}
+        waiting = sum(self.waiting.get(number, 0) for number in self.loops)
+        stalled = [
+            loop.number
+            for loop in loops
+            if now - loop.last_progress > patience_s and (lags[loop.number] > 0 or not loop.known)
+        ]
+        polling = now - self._intake.polled < patience_s + POLL_MS / 1000
+        healthy = not stalled and polling and not self.halted
+        self.metrics.lag.set(sum(lags.values()))
+        self.metrics.waiting.set(waiting)
+        self.metrics.buffered.set(sum(loop.buffered for loop in loops))
+        self.metrics.healthy.set(healthy)
+        self.metrics.halted.set(bool(self.halted))
+        informed = reading.informed(self.consumer, self.topics)
+        return {
+            "healthy": healthy,
+            "halted": self.halted,
+            "ready": self.assigned and informed and all(loop.ready.is_set() for loop in loops),
+            "partitions": sorted(self.loops),
+            "lag_records": sum(lags.values()),
+            "waiting_records": waiting,
+            "stalled_partitions": stalled,
+            "failures": {loop.number: loop.failure for loop in loops if loop.failure},
+        }
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]

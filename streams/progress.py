@@ -1,17 +1,13 @@
-"""How far a partition's loop is behind, as the consumer knows it, and what a lane's health is made of."""
+"""How far a partition's loop is behind, as the consumer knows it."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer
 
-from pointsman.streams import reading
 from pointsman.streams.partition import PartitionLoop
-
-if TYPE_CHECKING:
-    from pointsman.streams.lane import Lane
 
 
 class Behind(NamedTuple):
@@ -42,34 +38,3 @@ async def behind(loop: PartitionLoop, consumer: AIOKafkaConsumer, recent_s: floa
         if stable is not None:
             lag += max(0, stable - await consumer.position(tp))
     return Behind(lag, waiting, known)
-
-
-def health(lane: Lane, polling: bool) -> dict[str, object]:
-    """State of a lane, also as metrics; ``polling``: whether its consumer has asked for records lately."""
-    now = time.monotonic()
-    loops = lane.loops.values()
-    lags = {number: lane.lags.get(number, 0) for number in lane.loops}
-    waiting = sum(lane.waiting.get(number, 0) for number in lane.loops)
-    stalled = [
-        loop.number
-        for loop in loops
-        if now - loop.last_progress > lane.settings.stalled_after_s
-        and (lags[loop.number] > 0 or not loop.known)
-    ]
-    healthy = not stalled and polling and not lane.halted
-    informed = reading.informed(lane.consumer, lane.topics)
-    lane.metrics.lag.set(sum(lags.values()))
-    lane.metrics.waiting.set(waiting)
-    lane.metrics.buffered.set(sum(loop.buffered for loop in loops))
-    lane.metrics.healthy.set(healthy)
-    lane.metrics.halted.set(bool(lane.halted))
-    return {
-        "healthy": healthy,
-        "halted": lane.halted,
-        "ready": lane.assigned and informed and all(loop.ready.is_set() for loop in loops),
-        "partitions": sorted(lane.loops),
-        "lag_records": sum(lags.values()),
-        "waiting_records": waiting,
-        "stalled_partitions": stalled,
-        "failures": {loop.number: loop.failure for loop in loops if loop.failure},
-    }

@@ -281,7 +281,7 @@ async def test_an_unknown_stable_offset_is_not_idleness() -> None:
 def test_a_consumer_that_is_not_polled_is_unhealthy() -> None:
     world = World(stalled_after_s=30)
     assert world.lane.health()["healthy"]
-    world.lane._polled -= 60
+    world.lane._intake.polled -= 60
     assert not world.lane.health()["healthy"]
 
 
@@ -374,7 +374,7 @@ async def test_a_lost_position_of_a_partition_that_was_taken_away_meanwhile_ends
     await until(lambda: world.lane.health()["ready"])
     del world.consumer.at[ONE]
     world.consumer.pause = Mock(side_effect=IllegalStateError("not assigned"))  # type: ignore[method-assign]
-    world.lane._begin_anew([ONE])
+    world.lane._intake.begin_anew([ONE])
     await until(lambda: world.lane.loops[1].failure)
     await world.lane.release()
 
