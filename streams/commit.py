@@ -15,7 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupLoadInProgressError
 from aiokafka.structs import OffsetAndMetadata
 
-from pointsman.streams.membership import Member, stable_offsets
+from pointsman.streams.membership import stable_offsets
 from pointsman.streams.output import Committed, Output
 from pointsman.streams.producer import BATCH_BYTES, Producer, close, codec, send
 from pointsman.streams.settings import Settings
@@ -42,29 +42,20 @@ class Transactional:
 
     def __init__(
         self,
-        *,
-        servers: str,
-        group: str,
-        transactional_id: str,
-        partitions: tuple[TopicPartition, ...],
-        settings: Settings,
+        producer: Producer,
         admin: Callable[[], AIOKafkaAdminClient],
-        member: Member | None = None,
+        group: str,
+        partitions: tuple[TopicPartition, ...],
     ) -> None:
+        """``producer``: not started yet; it is closed with the committer."""
         self._group = group
         self._partitions = partitions
         self._admin = admin
-        self._producer = Producer(
-            servers=servers,
-            group=group,
-            transactional_id=transactional_id,
-            settings=settings,
-            member=member,
-        )
+        self._producer = producer
         self._written: list[TopicPartition] = []
 
     async def open(self) -> Committed:
-        """Start the producer, which aborts what a former owner left open; then read the offsets."""
+        """Start the producer, which ends what another one of its id left open; then read the offsets."""
         await self._producer.start()
         return await stable(self._admin(), self._group, self._partitions)
 
@@ -78,7 +69,7 @@ class Transactional:
         await self._producer.commit([output])
 
     async def close(self) -> None:
-        """Close; an open transaction is aborted by the successor's start or by its time-out."""
+        """Close; an open transaction is ended by the next start of its id or by its time-out."""
         await self._producer.close()
 
 
@@ -155,7 +146,7 @@ async def committed(
 
 
 async def stable(admin: AIOKafkaAdminClient, group: str, partitions: Iterable[TopicPartition]) -> Committed:
-    """The same, once no transaction is open that could still move one of them. Raises KafkaError."""
+    """What `committed` says, once no transaction is open that could still move one of them. Raises KafkaError."""
     wanted = list(partitions)
     return as_committed(await stable_offsets(admin, group, wanted), wanted)
 

@@ -4,7 +4,7 @@ PointsmanError
 ├── KafkaUnavailable       no broker answers (retriable)
 ├── TopicProblem           a topic is missing or has other partitions than it should
 ├── Fenced                 another worker has taken the partition over (retriable)
-│   └── Expelled           the group has gone on without this worker
+│   └── Expelled           the group has gone on without this worker (retriable)
 ├── PositionConflict       the stored position is not where the batch began (retriable)
 └── WorkerNotRunning       a command needs a running worker and finds none
 """

@@ -38,7 +38,7 @@ class Producer:
         group: str,
         transactional_id: str,
         settings: Settings,
-        member: Member | None = None,
+        member: Member,
     ) -> None:
         """``member``: whose partitions it commits; the broker refuses offsets of one that the group has expelled."""
         self._group = group
@@ -56,8 +56,7 @@ class Producer:
             retry_backoff_ms=RETRY_MS,
         )
         self.transactions = Transactions.install(self.client, group)
-        if member is not None:
-            install(self.client, member)
+        install(self.client, member)
 
     async def start(self) -> None:
         """Which ends what another one of this id left open."""

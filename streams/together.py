@@ -22,11 +22,10 @@ from typing import Any, Final
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from pointsman.streams.commit import Committer, Transactional, stable
 from pointsman.streams.errors import Expelled
 from pointsman.streams.fence import fence
 from pointsman.streams.membership import Member
-from pointsman.streams.output import Committed, Output
+from pointsman.streams.output import Output
 from pointsman.streams.producer import Producer
 from pointsman.streams.producers import Producers
 from pointsman.streams.settings import Settings
@@ -39,6 +38,8 @@ GATHER_S: Final = 0.012
 """A transaction waits so long for batches that are under way when the first one is done."""
 OUTPUTS_MAX: Final = 16
 """Batches in a transaction at most: it must be sent within its deadline."""
+MESSAGES_ENOUGH: Final = 1_000
+"""A transaction with so many does not wait for more: what it costs is little beside them."""
 ALONE_AFTER: Final = 2
 """Failures one after the other, after which a partition has a transaction of its own."""
 
@@ -61,8 +62,10 @@ class _Joint:
     producer: Producer
     expected: set[int] = field(default_factory=set)
     entries: list[_Entry] = field(default_factory=list)
+    messages: int = 0
+    """Handed in so far."""
     complete: asyncio.Event = field(default_factory=asyncio.Event)
-    """Nobody is expected any more, or it is full."""
+    """Nobody is expected any more, or there is enough in it."""
     task: asyncio.Task[None] | None = None
     """Gathers, then commits."""
     broken: bool = False
@@ -70,8 +73,20 @@ class _Joint:
 
     def look(self) -> None:
         """Whether it can go."""
-        if not self.expected or len(self.entries) >= OUTPUTS_MAX:
+        if not self.expected or self.full or self.messages >= MESSAGES_ENOUGH:
             self.complete.set()
+
+    def add(self, entry: _Entry) -> None:
+        """One more batch, which was perhaps expected."""
+        self.entries.append(entry)
+        self.expected.discard(entry.number)
+        self.messages += sum(map(len, entry.output.messages.values()))
+        self.look()
+
+    @property
+    def full(self) -> bool:
+        """Whether it takes no more."""
+        return len(self.entries) >= OUTPUTS_MAX
 
 
 class Together:
@@ -109,10 +124,6 @@ class Together:
         self._starting: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
 
-    def committer(self, number: int, partitions: tuple[TopicPartition, ...]) -> Committer:
-        """That of one partition number's loop."""
-        return _Shared(self, number, partitions)
-
     # -- the producers ---------------------------------------------------------------------------
 
     async def ready(self) -> None:
@@ -145,6 +156,10 @@ class Together:
     def _shared_id(self, number: int) -> str:
         return f"{self._prefix}-together-{number}"
 
+    def own_producer(self, number: int) -> Producer:
+        """That of a partition which has transactions of its own."""
+        return self._producer(f"{self._prefix}-{number}")
+
     def _producer(self, id_: str) -> Producer:
         return Producer(
             servers=self._servers,
@@ -167,19 +182,9 @@ class Together:
                 entry.done.set_exception(error)
         self._waiting.clear()
 
-    def alone(self, number: int, partitions: tuple[TopicPartition, ...]) -> Transactional | None:
-        """A committer of its own for a partition that has failed again and again, or while no producer is left."""
-        if self._failures[number] < ALONE_AFTER and self._producers.alive:
-            return None
-        return Transactional(
-            servers=self._servers,
-            group=self.group,
-            transactional_id=f"{self._prefix}-{number}",
-            partitions=partitions,
-            settings=self._settings,
-            admin=self.admin,
-            member=self._member,
-        )
+    def alone(self, number: int) -> bool:
+        """Whether a partition needs transactions of its own: it has failed again and again, or no producer is left."""
+        return self._failures[number] >= ALONE_AFTER or not self._producers.alive
 
     def succeeded(self, number: int) -> bool:
         """It is in order again; whether it may share transactions now."""
@@ -245,13 +250,11 @@ class Together:
             if (joint := self._gathering or self._open()) is None:
                 return
             entry = self._waiting.popleft()
-            joint.entries.append(entry)
-            joint.expected.discard(entry.number)
+            joint.add(entry)
             self._under_way[entry] = joint
-            joint.look()
             if joint.task is None:
                 self._send_off(joint)
-            if len(joint.entries) >= OUTPUTS_MAX:
+            if joint.full:
                 self._gathering = None
 
     def _send_off(self, joint: _Joint) -> None:
@@ -344,56 +347,3 @@ class Together:
             await asyncio.gather(self._producers.end(), *tasks, return_exceptions=True)
             await asyncio.sleep(0)  # what a task's end brings about comes a step later
         await self._producers.end()
-
-
-class _Shared:
-    """A loop's committer: in the transactions of all, or in one of its own while it is in trouble."""
-
-    def __init__(self, together: Together, number: int, partitions: tuple[TopicPartition, ...]) -> None:
-        self._together = together
-        self._number = number
-        self._partitions = partitions
-        self._written: list[TopicPartition] = []
-        self._own: Transactional | None = None
-
-    async def open(self) -> Committed:
-        """Read the offsets, once no transaction is open that could still move them.
-
-        Former owners are fenced by the generation since the partition is this member's; here what they left open ends.
-        """
-        together = self._together
-        await together.ready()
-        await together.fence(self._number)
-        self._own = together.alone(self._number, self._partitions)
-        if self._own is not None:
-            return await self._own.open()
-        return await stable(together.admin(), together.group, self._partitions)
-
-    async def begin(self) -> None:
-        """Say where the last output went, while this batch is worked on."""
-        if self._own is not None:
-            await self._own.begin()
-        else:
-            self._together.expect(self._number, self._written)
-
-    async def commit(self, output: Output) -> None:
-        """In one transaction. Raises `Expelled` if the group has gone on without this worker."""
-        self._written = [TopicPartition(*where) for where in output.messages]
-        if self._own is None:
-            await self._together.commit(self._number, output)
-            return
-        try:
-            async with asyncio.timeout(self._together.deadline_s):
-                await self._own.commit(output)
-        except Expelled as error:
-            self._together.expel(error)
-            raise
-        if self._together.succeeded(self._number):
-            await self._own.close()
-            self._own = None
-
-    async def close(self) -> None:
-        """What is not handed in does not come."""
-        self._together.leave(self._number)
-        if self._own is not None:
-            await self._own.close()

@@ -14,6 +14,7 @@ from pointsman.streams.decisions.lane import shared
 from pointsman.streams.lane import Lane
 from pointsman.streams.output import Committed, Output, Record
 from pointsman.streams.partition import Work
+from pointsman.streams.shared import Shared
 
 
 class Copy:
@@ -49,7 +50,7 @@ async def main(task: Task) -> None:
     ) -> tuple[Work, Callable[[], Committer]]:
         def committer() -> Committer:
             assert lane.together is not None
-            return lane.together.committer(number, owned)
+            return Shared(lane.together, number, owned)
 
         return Copy(task.target), committer
 

@@ -21,6 +21,7 @@ from pointsman.streams.lane import Lane
 from pointsman.streams.membership import Member
 from pointsman.streams.partition import Work
 from pointsman.streams.settings import Settings
+from pointsman.streams.shared import Shared
 from pointsman.streams.together import Together
 from pointsman.streams.topics import Names
 
@@ -98,7 +99,7 @@ def _committer(
 ) -> Committer:
     if transactional:
         assert lane.together is not None, "made before the loops of an assignment"
-        return lane.together.committer(number, owned)
+        return Shared(lane.together, number, owned)
     return AtLeastOnce(
         servers=lane.servers,
         group=lane.group,

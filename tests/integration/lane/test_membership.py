@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
+import confluent_kafka
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from pointsman.streams.commit import stable
 from pointsman.streams.errors import Fenced
@@ -18,8 +18,10 @@ from pointsman.streams.membership import Member, stable_offsets
 from pointsman.streams.output import Output
 from pointsman.streams.producer import Producer, positions
 from pointsman.streams.settings import Settings
+from pointsman.streams.shared import Shared
 from pointsman.streams.together import Together
-from tests.support.kafka import Kafka, console_consumer
+from tests.support.kafka import Kafka
+from tests.support.producers import asking, producer
 
 WAIT_S = 30.0
 
@@ -39,35 +41,45 @@ class Place:
         made.add(self.target, number, [(None, text.encode(), [])])
         return made
 
-    def producer(self, name: str, member: Member | None) -> Producer:
-        return Producer(
-            servers=self.kafka.bootstrap,
-            group=self.group,
-            transactional_id=f"{self.group}-{name}",
-            settings=Settings(),
-            member=member,
-        )
+    def producer(self, name: str, member: Member) -> Producer:
+        return producer(self.kafka.bootstrap, f"{self.group}-{name}", self.group, member)
 
-    async def seen(self, count: int) -> list[str]:
-        """What a `read_committed` consumer that we did not write reads."""
-        return await asyncio.to_thread(console_consumer, self.kafka.bootstrap, self.target, count=count)
+    async def seen(self) -> list[str]:
+        """All that a `read_committed` consumer that we did not write can read now, sorted."""
+        return await asyncio.to_thread(_read, self.kafka.bootstrap, self.target)
 
     async def stand(self) -> dict[TopicPartition, tuple[int, str]]:
         found = await asyncio.wait_for(stable_offsets(self.admin, self.group, self.inputs), WAIT_S)
         return {tp: (at.offset, at.metadata) for tp, at in found.items()}
 
 
+def _read(bootstrap: str, topic: str) -> list[str]:
+    options = {
+        "bootstrap.servers": bootstrap,
+        "group.id": "reads",
+        "enable.auto.commit": False,
+        "isolation.level": "read_committed",
+        "enable.partition.eof": True,
+    }
+    consumer = confluent_kafka.Consumer(options)
+    consumer.assign([confluent_kafka.TopicPartition(topic, number, 0) for number in (0, 1)])
+    values, ended = [], set()
+    while len(ended) < 2:
+        message = consumer.poll(WAIT_S)
+        assert message is not None
+        if message.error() is None:
+            values.append(message.value().decode())
+        else:
+            assert message.error().code() == confluent_kafka.KafkaError._PARTITION_EOF
+            ended.add(message.partition())
+    consumer.close()
+    return sorted(values)
+
+
 @pytest.fixture
 async def place(kafka: Kafka, topic_prefix: str) -> AsyncIterator[Place]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
-    await admin.start()
-    while True:  # the first question about a group makes a new broker create the topic for it
-        with contextlib.suppress(GroupCoordinatorNotAvailableError):
-            await admin.find_coordinator("any")
-            break
-        await asyncio.sleep(0.05)
-    yield Place(kafka, topic_prefix, admin)
-    await admin.close()
+    async with asking(kafka.bootstrap) as admin:
+        yield Place(kafka, topic_prefix, admin)
 
 
 @pytest.fixture
@@ -127,7 +139,7 @@ async def test_a_member_commits_until_the_group_has_gone_on_without_it(
     finally:
         await old.close()
     await fence(place.admin._client, [f"{place.group}-old"], 60_000)  # else consumers wait for its time-out
-    assert sorted(await place.seen(3)) == ["a", "b", "c"]
+    assert await place.seen() == ["a", "b", "c"]
 
 
 async def test_one_that_left_the_group_commits_nothing(place: Place, joined: Callable[[], object]) -> None:
@@ -183,46 +195,74 @@ async def test_what_another_left_open_is_ended_and_its_owner_fenced(
     await left.close()
 
 
-async def test_partitions_share_a_transaction_and_one_that_is_given_up_moves_nothing(
-    place: Place, joined: Callable[[], object]
+class Held:
+    """The first request of a kind that a producer sends: held back, or sent and its answer held back."""
+
+    def __init__(self, made: Producer, kind: str, *, sent: bool) -> None:
+        self.there = asyncio.Event()
+        self._client, self._kind, self._sent = made.client.client, kind, sent
+        self._send = self._client.send
+        self._client.send = self._hold
+
+    async def _hold(self, node: Any, request: Any, **options: Any) -> Any:
+        if type(request).__name__ != f"{self._kind}Request" or self.there.is_set():
+            return await self._send(node, request, **options)
+        if self._sent:
+            await self._send(node, request, **options)
+        self.there.set()
+        return await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(
+    ("kind", "sent", "moved"),
+    [
+        ("Produce", True, False),
+        ("TxnOffsetCommit", True, False),
+        ("EndTxn", False, False),
+        ("EndTxn", True, True),
+    ],
+)
+async def test_a_shared_transaction_that_is_given_up_moves_all_or_nothing(
+    place: Place, joined: Callable[[], object], kind: str, sent: bool, moved: bool
 ) -> None:
-    member = await owner(await joined(), 2)  # type: ignore[misc]
     together = Together(
         servers=place.kafka.bootstrap,
         group=place.group,
         prefix=place.group,
         settings=Settings(),
         admin=lambda: place.admin,
-        member=member,
+        member=await owner(await joined(), 2),  # type: ignore[misc]
         numbers=(0, 1),
     )
-    committers = [together.committer(number, (place.inputs[number],)) for number in (0, 1)]
+    committers = [Shared(together, number, (place.inputs[number],)) for number in (0, 1)]
+
+    async def commit(text: str, at: int) -> list[BaseException | None]:
+        for committer in committers:
+            await committer.begin()
+        outputs = [place.output(f"{text}{number}", at, number) for number in (0, 1)]
+        return await asyncio.gather(
+            *(each.commit(output) for each, output in zip(committers, outputs, strict=True)),
+            return_exceptions=True,
+        )
+
     try:
         opened = await asyncio.wait_for(asyncio.gather(*(each.open() for each in committers)), WAIT_S)
         assert [each.positions for each in opened] == [{tp: None} for tp in place.inputs]
-        for text, at in (("a", 1), ("b", 2)):
-            for committer in committers:
-                await committer.begin()
-            await asyncio.gather(
-                *(
-                    committer.commit(place.output(f"{text}{number}", at, number))
-                    for number, committer in enumerate(committers)
-                )
-            )
+        assert await commit("a", 1) == await commit("b", 2) == [None, None]
         assert await place.stand() == {place.inputs[0]: (2, "b0"), place.inputs[1]: (2, "b1")}
 
-        given_up = asyncio.create_task(committers[0].commit(place.output("x", 9)))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        given_up.cancel()
-        await asyncio.gather(given_up, return_exceptions=True)
-        await committers[0].close()
-        again = together.committer(0, (place.inputs[0],))
-        found = (await asyncio.wait_for(again.open(), WAIT_S)).positions[place.inputs[0]]
-        assert found in (2, 9)
-        await again.commit(place.output("c", 10))
-        assert (await place.stand())[place.inputs[0]] == (10, "c")
+        held = Held(together._producers.free[0], kind, sent=sent)
+        given_up = asyncio.create_task(commit("c", 3))
+        await asyncio.wait_for(held.there.wait(), WAIT_S)
+        next(iter(together._under_way.values())).task.cancel()  # type: ignore[union-attr]  # as a loop that withdraws
+        assert [type(each) for each in await given_up] == [TimeoutError] * 2
+        found = await asyncio.wait_for(asyncio.gather(*(each.open() for each in committers)), WAIT_S)
+        assert [list(each.positions.values()) for each in found] == [[3 if moved else 2]] * 2
+        assert await commit("d", 4) == [None, None]
+        async with asyncio.timeout(WAIT_S):
+            while together._producers.alive < 2:  # the one that takes its place ends what it left open
+                await asyncio.sleep(0.02)
     finally:
         await together.end()
-    seen = await place.seen(5 + (found == 9))
-    assert sorted(seen) == sorted(["a0", "a1", "b0", "b1", "c"] + ["x"] * (found == 9))
+    texts = [f"{text}{number}" for text in ("abcd" if moved else "abd") for number in (0, 1)]
+    assert await place.seen() == texts

@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from pointsman.streams.commit import Transactional
 from pointsman.streams.errors import Fenced
 from pointsman.streams.output import Output
-from pointsman.streams.settings import Settings
 from tests.support.kafka import Kafka, console_consumer
+from tests.support.producers import asking, producer
 
 
 @pytest.fixture
 async def admin(kafka: Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
-    client = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
-    await client.start()
-    while True:  # the first question about a group makes a new broker create the topic for it
-        with contextlib.suppress(GroupCoordinatorNotAvailableError):
-            await client.find_coordinator("any")
-            break
-        await asyncio.sleep(0.05)
-    yield client
-    await client.close()
+    async with asking(kafka.bootstrap) as client:
+        yield client
 
 
 @pytest.fixture
@@ -40,14 +31,9 @@ def topics(kafka: Kafka, topic_prefix: str) -> list[str]:
 
 
 def committer(kafka: Kafka, prefix: str, admin: AIOKafkaAdminClient) -> Transactional:
-    return Transactional(
-        servers=kafka.bootstrap,
-        group=f"{prefix}g",
-        transactional_id=f"{prefix}x",
-        partitions=(TopicPartition(f"{prefix}requests", 0),),
-        settings=Settings(),
-        admin=lambda: admin,
-    )
+    group = f"{prefix}g"
+    made = producer(kafka.bootstrap, f"{prefix}x", group)
+    return Transactional(made, lambda: admin, group, (TopicPartition(f"{prefix}requests", 0),))
 
 
 def output(topics: list[str], at: int) -> Output:

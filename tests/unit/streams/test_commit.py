@@ -19,6 +19,7 @@ from pointsman.streams.errors import Fenced
 from pointsman.streams.output import Message, Output
 from pointsman.streams.producer import batches
 from pointsman.streams.settings import Settings
+from tests.support.producers import producer
 
 CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 """The lowest three bits of a record batch's attributes (Kafka protocol, record batch format)."""
@@ -324,15 +325,8 @@ async def test_a_cancelled_close_closes_all_the_same(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("compression", CODECS)
 async def test_batches_are_compressed_as_set(compression: str) -> None:
-    committer = Transactional(
-        servers="127.0.0.1:1",
-        group="g",
-        transactional_id="t",
-        partitions=(TopicPartition("t", 0),),
-        settings=Settings(compression=compression),  # type: ignore[arg-type]
-        admin=lambda: pytest.fail("not asked"),
-    )
-    (batch,) = batches(committer._producer.client, [(b"key", b"value " * 1_000, [])] * 3)
+    made = producer(settings=Settings(compression=compression))  # type: ignore[arg-type]
+    (batch,) = batches(made.client, [(b"key", b"value " * 1_000, [])] * 3)
     batch._build()
     packed = bytes(batch._buffer)
     assert int.from_bytes(packed[21:23], "big") & 7 == CODECS[compression]

@@ -7,13 +7,12 @@ import time
 
 import msgspec
 import pytest
-from aiokafka import TopicPartition
 
 from pointsman.streams import partition
-from pointsman.streams.commit import Transactional
 from pointsman.streams.output import Committed, Output
 from pointsman.streams.settings import Settings
 from tests.builders import Score, request
+from tests.support.producers import producer
 from tests.unit.streams.decisions.decision_world import FakeCommitter
 from tests.unit.streams.decisions.decision_world import World as Deciding
 from tests.unit.streams.test_lane import ONE, TWO, World
@@ -72,17 +71,10 @@ async def test_every_partition_of_a_lane_has_the_deadline_that_is_set() -> None:
 
 
 async def test_the_broker_is_told_to_end_a_transaction_at_twice_the_deadline() -> None:
-    committer = Transactional(
-        servers="127.0.0.1:1",
-        group="g",
-        transactional_id="t",
-        partitions=(TopicPartition("t", 0),),
-        settings=Settings(transaction_deadline_ms=1_700),
-        admin=lambda: pytest.fail("not asked"),
-    )
-    await committer.close()
-    assert committer._producer.transactions.transaction_timeout_ms == 3_400
-    assert committer._producer.client._txn_manager is committer._producer.transactions
+    made = producer(settings=Settings(transaction_deadline_ms=1_700))
+    await made.close()
+    assert made.transactions.transaction_timeout_ms == 3_400
+    assert made.client._txn_manager is made.transactions
 
 
 async def test_nothing_is_decided_while_no_producer_can_be_opened() -> None:

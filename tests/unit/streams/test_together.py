@@ -9,6 +9,7 @@ from aiokafka import TopicPartition
 
 from pointsman.streams import together as module
 from pointsman.streams.settings import Settings
+from pointsman.streams.shared import Shared
 from pointsman.streams.together import GATHER_S, OUTPUTS_MAX, Together
 from tests.unit.streams.together_world import World, output, shared, together, turns, world
 
@@ -85,7 +86,7 @@ async def test_a_transaction_is_bounded(world: World) -> None:
 async def test_the_coordinator_is_told_ahead_what_the_last_output_wrote(
     world: World, together: Together
 ) -> None:
-    committer = together.committer(0, (TopicPartition("t", 0),))
+    committer = Shared(together, 0, (TopicPartition("t", 0),))
     assert (await committer.open()).positions == {TopicPartition("t", 0): 5}
     await committer.begin()
     await committer.commit(output("0", "elsewhere"))
@@ -105,3 +106,19 @@ async def test_one_that_was_begun_for_nothing_is_ended_and_not_left_to_time_out(
     await turns()
     assert not any(producer.begun for producer in world.made)
     assert world.committed == [[]]
+
+
+async def test_who_has_enough_for_a_transaction_waits_for_nobody(
+    world: World, together: Together, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "GATHER_S", LONG_S)
+    monkeypatch.setattr(module, "MESSAGES_ENOUGH", 2)
+    for number in (0, 1, 2):
+        together.expect(number, ())
+    small = asyncio.create_task(together.commit(0, output("small")))
+    await turns()
+    assert world.committed == []
+    await asyncio.wait_for(together.commit(1, output("enough")), 5)
+    await small
+    assert world.committed == [["small", "enough"]]
+    together.leave(2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 from aiokafka.errors import KafkaError
@@ -11,8 +10,7 @@ from aiokafka.errors import KafkaError
 from pointsman.streams import producers
 from pointsman.streams import together as module
 from pointsman.streams.errors import Fenced
-from pointsman.streams.membership import Member
-from pointsman.streams.output import Committed, Output
+from pointsman.streams.shared import Shared
 from pointsman.streams.together import OUTPUTS_MAX, Together
 from tests.unit.streams.together_world import World, output, shared, together, turns, world
 
@@ -96,47 +94,28 @@ async def test_one_that_gathers_goes_without_what_was_withdrawn(world: World, to
 
 
 async def test_a_partition_that_fails_again_has_transactions_of_its_own_until_it_succeeds(
-    world: World, together: Together, monkeypatch: pytest.MonkeyPatch
+    world: World, together: Together
 ) -> None:
-    own: list[str] = []
-
-    class Alone:
-        def __init__(self, *, transactional_id: str, member: Member, **_options: Any) -> None:
-            assert member == Member("m", 7)
-            self._id = transactional_id
-            self.fails = not own
-
-        async def open(self) -> Committed:
-            return Committed({})
-
-        async def begin(self) -> None:
-            own.append("begin")
-
-        async def commit(self, _output: Output) -> None:
-            own.append(self._id)
-            if self.fails:
-                raise KafkaError("again")
-
-        async def close(self) -> None:
-            own.append("close")
-
-    monkeypatch.setattr(module, "Transactional", Alone)
-    world.fates = ["before", "before"]
+    world.fates = ["before", "before", "before"]
     for _ in range(3):
-        committer = together.committer(3, ())
+        committer = Shared(together, 3, ())
         await committer.open()
         await committer.begin()
         with pytest.raises(KafkaError):
             await committer.commit(output("x"))
         await committer.close()
-    assert (world.committed, own) == ([], ["begin", "g-t-3", "close"])
-    committer = together.committer(3, ())
+    own = [each for each in world.made if each.id == "g-t-3"]
+    assert (world.committed, [each.closed for each in own]) == ([], [True])
+    committer = Shared(together, 3, ())
     await committer.open()
     await committer.begin()
+    assert world.made[-1].begun, "it is told before its messages come"
     await committer.commit(output("y"))
-    assert own[3:] == ["begin", "g-t-3", "close"]
+    assert (world.made[-1].id, world.made[-1].closed) == ("g-t-3", True)
+    count = len(world.made)
     await committer.commit(output("z"))
-    assert world.committed == [["z"]]
+    assert world.committed == [["y"], ["z"]]
+    assert len(world.made) == count
     await committer.close()
 
 
@@ -162,19 +141,19 @@ async def test_failures_count_one_after_the_other_only(world: World, together: T
         for fate in fates:
             world.fates = [fate]
             await asyncio.gather(together.commit(3, output("x")), return_exceptions=True)
-    assert together.alone(3, ()) is None
+    assert not together.alone(3)
     world.fates = ["before"]
     await asyncio.gather(together.commit(3, output("x")), return_exceptions=True)
-    assert together.alone(3, ()) is not None
+    assert together.alone(3)
     assert together.succeeded(3)
-    assert together.alone(3, ()) is None
+    assert not together.alone(3)
 
 
 async def test_a_loop_that_ends_is_not_waited_for(
     world: World, together: Together, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "GATHER_S", 30.0)
-    committers = [together.committer(number, ()) for number in (0, 1)]
+    committers = [Shared(together, number, ()) for number in (0, 1)]
     for committer in committers:
         await committer.begin()
     committing = asyncio.create_task(committers[0].commit(output("0")))

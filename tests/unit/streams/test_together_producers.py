@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
@@ -11,9 +10,8 @@ from aiokafka.errors import KafkaError
 
 from pointsman.streams import producers
 from pointsman.streams import together as module
-from pointsman.streams.commit import Transactional
 from pointsman.streams.errors import Expelled, Fenced
-from pointsman.streams.output import Committed, Output
+from pointsman.streams.shared import Shared
 from pointsman.streams.together import Together
 from tests.unit.streams.together_world import World, output, shared, sound, together, turns, world
 
@@ -36,7 +34,7 @@ async def test_a_producer_that_failed_is_closed_and_another_of_its_id_takes_its_
     await together.commit(0, output("0"))
 
 
-async def test_one_that_was_fenced_comes_back_after_a_heartbeat_only(
+async def test_one_that_was_fenced_comes_back_after_a_while_only(
     world: World, together: Together, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited: list[float] = []
@@ -64,7 +62,7 @@ async def test_one_that_was_fenced_comes_back_after_a_heartbeat_only(
 async def test_whatever_was_left_open_of_a_partition_is_ended_before_it_is_read(world: World) -> None:
     together = shared((5, 2, 9))
     for number, ids in ((9, ["g-t-9", "g-t-together-9"]), (2, ["g-t-2"])):
-        await together.committer(number, ()).open()
+        await Shared(together, number, ()).open()
         assert world.order == [
             "start g-t-together-2",
             "start g-t-together-5",
@@ -80,11 +78,11 @@ async def test_a_start_that_fails_is_tried_again_by_itself(world: World) -> None
     world.starts_fail = 3
     await asyncio.gather(together.ready(), together.ready())
     assert together._producers.alive == 0
-    assert isinstance(together.alone(0, ()), Transactional), "nobody waits for it"
+    assert together.alone(0), "nobody waits for it"
     async with asyncio.timeout(10):
         while together._producers.alive < 2:
             await asyncio.sleep(0.001)
-    assert together.alone(0, ()) is None
+    assert not together.alone(0)
     assert sound(together)
     await together.end()
 
@@ -120,7 +118,7 @@ async def test_an_id_that_was_started_here_is_not_fenced_here_again(world: World
     world.fates = ["before"]
     with pytest.raises(KafkaError):
         await together.commit(0, output("0"))
-    await together.committer(0, ()).open()
+    await Shared(together, 0, ()).open()
     assert [each for each in world.order if each.startswith("fence")] == ["fence g-t-0"]
     async with asyncio.timeout(10):
         while together._producers.alive < 2:
@@ -130,26 +128,17 @@ async def test_an_id_that_was_started_here_is_not_fenced_here_again(world: World
 async def test_one_that_is_alone_and_expelled_says_it_to_all(
     world: World, together: Together, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Alone:
-        def __init__(self, **_options: Any) -> None: ...
-
-        async def open(self) -> Committed:
-            return Committed({})
-
-        async def commit(self, _output: Output) -> None:
-            raise Expelled("gone")
-
-        async def close(self) -> None: ...
-
-    monkeypatch.setattr(module, "Transactional", Alone)
     monkeypatch.setattr(module, "ALONE_AFTER", 0)
-    committer = together.committer(3, ())
+    committer = Shared(together, 3, ())
     await committer.open()
+    world.fates = ["expelled"]
     with pytest.raises(Expelled):
         await committer.commit(output("x"))
+    assert world.made[-1].id == "g-t-3"
+    await committer.close()
     fenced = len(world.order)
     with pytest.raises(Expelled):
-        await together.committer(3, ()).open()
+        await Shared(together, 3, ()).open()
     assert len(world.order) == fenced
 
 
@@ -185,14 +174,14 @@ async def test_an_expelled_member_starts_no_producer_and_commits_nothing_more(
     together = shared()
     monkeypatch.setattr(producers, "FENCED_S", 0.0)
     world.fates = ["expelled"]
-    committer = together.committer(0, ())
+    committer = Shared(together, 0, ())
     await committer.open()
     made = len(world.made)
     with pytest.raises(Expelled):
         await committer.commit(output("0"))
     for number in (0, 1):
         with pytest.raises(Expelled):
-            await together.committer(number, ()).open()
+            await Shared(together, number, ()).open()
         with pytest.raises(Expelled):
             await together.commit(number, output("1"))
     await turns()
@@ -211,11 +200,11 @@ async def test_while_no_producer_is_left_each_partition_has_its_own_and_is_told_
             await together.commit(0, output("x"))
     with pytest.raises(KafkaError, match="no broker"):
         await together.commit(2, output("x"))
-    assert isinstance(together.alone(2, ()), Transactional)
+    assert together.alone(2)
     async with asyncio.timeout(10):
         while together._producers.alive < 2:
             await asyncio.sleep(0.001)
-    assert together.alone(2, ()) is None
+    assert not together.alone(2)
 
 
 async def test_starts_that_hang_hold_nobody_up_for_ever(
@@ -224,23 +213,9 @@ async def test_starts_that_hang_hold_nobody_up_for_ever(
     monkeypatch.setattr(producers, "START_S", 0.01)
     world.start_gate = asyncio.Event()
     together = shared()
-    committer = together.committer(0, (TopicPartition("t", 0),))
-    opened: list[str] = []
-
-    class Alone:
-        def __init__(self, **_options: Any) -> None:
-            pass
-
-        async def open(self) -> Committed:
-            opened.append("alone")
-            return Committed({})
-
-        async def close(self) -> None:
-            opened.append("closed")
-
-    monkeypatch.setattr(module, "Transactional", Alone)
+    committer = Shared(together, 0, (TopicPartition("t", 0),))
     await asyncio.wait_for(committer.open(), 5)
-    assert opened == ["alone"]
+    assert world.made[-1].id == "g-t-0"
     await committer.close()
     world.start_gate.set()
     async with asyncio.timeout(10):

@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaError
 from pointsman.streams import producers
 from pointsman.streams import together as module
 from pointsman.streams.errors import Fenced
+from pointsman.streams.shared import Shared
 from tests.unit.streams.together_world import World, output, shared, sound, turns, world
 
 __all__ = ["world"]
@@ -41,7 +42,7 @@ async def test_whatever_fails_each_batch_is_committed_once_and_never_after_its_l
         position = 0
         while position < 12:
             text = f"{number}:{position}"
-            committer = together.committer(number, ())
+            committer = Shared(together, number, ())
             try:
                 if chance.random() < 0.7:
                     await committer.begin()

@@ -14,7 +14,7 @@ from pointsman.streams.commit import AtLeastOnce, Committer
 from pointsman.streams.lane import Lane
 from pointsman.streams.membership import Member
 from pointsman.streams.settings import load
-from pointsman.streams.together import _Shared
+from pointsman.streams.shared import Shared
 from pointsman.streams.topics import Names
 from pointsman.streams.topology import Topology, build, exactly_once
 
@@ -71,8 +71,8 @@ async def committers(lane: Lane | None) -> list[Any]:
 @pytest.mark.parametrize(
     ("delivery", "embedded", "kind"),
     [
-        ("auto", False, _Shared),
-        ("exactly_once", False, _Shared),
+        ("auto", False, Shared),
+        ("exactly_once", False, Shared),
         ("at_least_once", False, AtLeastOnce),
         ("auto", True, AtLeastOnce),
         ("at_least_once", True, AtLeastOnce),
@@ -84,7 +84,7 @@ async def test_a_worker_decides_in_transactions_wherever_it_says_so(
     made = await committers(built(tmp_path, "decisions", embedded=embedded, delivery=delivery).decisions)
     assert [type(each) for each in made] == [kind, kind]
     for each in made:
-        if isinstance(each, _Shared):
+        if isinstance(each, Shared):
             together = each._together
             # Whoever owns its numbers next ends what was left open under these.
             ids = [f"pointsman-{Names().requests}-together-{number}" for number in (0, 3)]

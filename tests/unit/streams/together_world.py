@@ -10,7 +10,8 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from pointsman.streams import producers
+from pointsman.streams import commit, producers
+from pointsman.streams import shared as shared_module
 from pointsman.streams import together as module
 from pointsman.streams.errors import Expelled, Fenced
 from pointsman.streams.membership import Member
@@ -33,6 +34,7 @@ class World:
         self.made: list[FakeProducer] = []
         self.starts_fail = 0
         self.start_gate: asyncio.Event | None = None
+        """Where set, producers that the partitions share wait for it before they start."""
         self.order: list[str] = []
         """Producers started, ids fenced, offsets read."""
         self.gate: asyncio.Event | None = None
@@ -60,7 +62,7 @@ class FakeProducer:
 
     async def start(self) -> None:
         await turns(2)
-        if self.world.start_gate is not None:
+        if self.world.start_gate is not None and "together" in self.id:
             await self.world.start_gate.wait()
         if self.world.starts_fail:
             self.world.starts_fail -= 1
@@ -133,7 +135,8 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
     monkeypatch.setattr(module, "Producer", FakeProducer)
     monkeypatch.setattr(module, "fence", fence)
-    monkeypatch.setattr(module, "stable", stable)
+    for each in (shared_module, commit):
+        monkeypatch.setattr(each, "stable", stable)
     monkeypatch.setattr(producers, "AGAIN_S", 0.0)
     return made
 
