@@ -36,8 +36,9 @@ def consumer(servers: str, group: str, settings: Settings) -> AIOKafkaConsumer:
         partition_assignment_strategy=(RangePartitionAssignor,),
         session_timeout_ms=settings.session_timeout_ms,
         heartbeat_interval_ms=max(1, settings.session_timeout_ms // 6),
-        # A revoked worker first drains and closes its producers; a member that answers a rebalance later is expelled.
-        rebalance_timeout_ms=max(settings.session_timeout_ms, (settings.drain_s + 15) * 1000),
+        # A revoked worker first drains and closes its producers, a partition's own and then the shared ones, 9 s each
+        # where the broker is silent; a member that answers a rebalance later is expelled.
+        rebalance_timeout_ms=max(settings.session_timeout_ms, (settings.drain_s + 20) * 1000),
         max_poll_interval_ms=max(300_000, settings.transaction_deadline_ms * 2),
     )
 

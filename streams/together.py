@@ -141,6 +141,7 @@ class Together:
     def expel(self, error: Expelled) -> None:
         """The group has gone on: nothing more is committed, and nobody fenced, before the next assignment."""
         self._expelled = Expelled(*error.args)  # without its traceback, which holds outputs
+        self._refuse(Expelled(*error.args))
 
     def _check(self) -> None:
         if self._expelled is not None:
@@ -176,7 +177,7 @@ class Together:
         self._spawn(self._producers.replace(producer, error, lambda: self._expelled is None))
 
     def _refuse(self, error: Exception) -> None:
-        """While no producer is left, those that wait for one are told why; they begin anew, each with its own."""
+        """Those that wait for a producer, of which none will come, are told why and begin anew."""
         for entry in self._waiting:
             if not entry.done.done():
                 entry.done.set_exception(error)

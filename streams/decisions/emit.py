@@ -80,13 +80,17 @@ def emit(decision: Decision, now: datetime) -> Decided:
         by_ml = candidate and ml is not None
         answer = ml if candidate and ml is not None else rules
         fallback = failure if candidate and ml is None else None
-        served = writer.served(answer, ml=by_ml, candidate=candidate, fallback=fallback)
+        known = writer.known(rules)
+        if by_ml:
+            served = writer.serve(answer, ml=True, candidate=True)
+        else:
+            served = writer.served(known, candidate=candidate, fallback=fallback)
         waited = writer.waited(accepted.record.timestamp)
         value = writer.write(
             accepted,
             decision.rows[i],
             candidate=candidate,
-            rules=rules,
+            rules=known,
             ml=ml,
             served=served,
             waited=waited,

@@ -11,6 +11,8 @@ from pointsman.schemas.outcome import Action, Answer
 
 KNOWN_MAX: Final = 512
 """Answers of an agent that are remembered, some 1.5 kB each: of documentation-keeper's, 92 in 100 that come."""
+BYTES_MAX: Final = 2_000
+"""A longer answer is encoded each time: half a thousand of them are held."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -47,7 +49,9 @@ class KnownAnswers:
         """What is known of it, from now on at least its encoding."""
         known = self._known.get(id(answer))
         if known is None:
-            if len(self._known) >= KNOWN_MAX:
-                del self._known[next(iter(self._known))]
-            known = self._known[id(answer)] = Known(answer, _encode(answer))
+            known = Known(answer, _encode(answer))
+            if len(known.encoded) <= BYTES_MAX:
+                if len(self._known) >= KNOWN_MAX:
+                    del self._known[next(iter(self._known))]
+                self._known[id(answer)] = known
         return known

@@ -44,9 +44,14 @@ async def remember(
 ) -> int:
     """Fill ``answered`` from the last outcomes of a partition; the number read.
 
-    Reads `read_committed`, and after the partition was fenced: what is there then is all that there is. Offsets are more
-    than ids, for the ends of transactions take some, and what was aborted does. So where ``ids_max`` of them hold fewer
-    ids than `Answered` keeps for certain, it is read again from further back: as far as the window or the log reaches.
+    Reads `read_committed`, and after the partition was fenced: what is there then is all that there is. It is there, but
+    perhaps not readable yet: a transaction that the last owner's partitions shared may be open, or its end not written
+    here. So it reads to the end of the log and not of what is stable, and waits for that, as long as such a transaction
+    may take.
+
+    Offsets are more than ids, for the ends of transactions take some, and what was aborted does. So where ``ids_max`` of
+    them hold fewer ids than `Answered` keeps for certain, it is read again from further back: as far as the window or
+    the log reaches.
     """
     began = time.monotonic()
     consumer = reading.consumer(
@@ -59,13 +64,13 @@ async def remember(
     try:
         consumer.assign([tp])
         first = (await consumer.beginning_offsets([tp]))[tp]
-        end = (await consumer.end_offsets([tp]))[tp]
+        stable = (await consumer.end_offsets([tp]))[tp]
         since = datetime.now(UTC) - timedelta(seconds=window_s)
         reach, certain = ids_max, (ids_max + 1) // 2
         while True:
-            consumer.seek(tp, max(first, end - reach))
-            count, passed = await _read(consumer, tp, end, answered, since)
-            if count >= certain or passed or end - reach <= first:
+            consumer.seek(tp, max(first, stable - reach))
+            count, passed = await _read(consumer, tp, answered, since)
+            if count >= certain or passed or stable - reach <= first:
                 break
             reach *= 2
     finally:
@@ -78,12 +83,13 @@ async def remember(
 
 
 async def _read(
-    consumer: AIOKafkaConsumer, tp: TopicPartition, end: int, answered: Answered, since: datetime
+    consumer: AIOKafkaConsumer, tp: TopicPartition, answered: Answered, since: datetime
 ) -> tuple[int, bool]:
     """How many ids it kept, and whether it met one that the window no longer reaches."""
-    count, passed = 0, False
-    while await consumer.position(tp) < end:
+    count, passed, end = 0, False, None
+    while end is None or await consumer.position(tp) < end:
         fetched = await consumer.getmany(tp, timeout_ms=POLL_MS, max_records=5_000)
+        end = consumer.highwater(tp) if end is None else end  # the first answer says it
         ids = {}
         for record in fetched.get(tp, ()):
             known = recalled(record.value)

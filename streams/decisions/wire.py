@@ -18,7 +18,7 @@ from pointsman.schemas.control import Flag
 from pointsman.schemas.latency import bucket
 from pointsman.schemas.outcome import Answer, FlagState, History
 from pointsman.schemas.retry import Assigned
-from pointsman.streams.decisions.known import Served
+from pointsman.streams.decisions.known import Known, Served
 from pointsman.streams.decisions.runtime import Runtime
 from pointsman.streams.decisions.validate import Accepted
 
@@ -67,21 +67,17 @@ class OutcomeWriter:
         model = b',"model_ms":' + _encode(model_ms) if model_ms is not None else b""
         # By arm: a request of the control waited for no model.
         self._timings = (features + b'},"place":', features + model + b'},"place":')
-        self._known = runtime.known
+        self.known = runtime.known.of
         self._waited: dict[int, Waited] = {}
         self._places: dict[tuple[str, int], bytes] = {}
 
-    def served(self, answer: Answer, *, ml: bool, candidate: bool, fallback: str | None) -> Served:
-        """What an outcome says of the answer that it serves."""
-        if ml:  # made for one request
-            return self._serve(answer, ml=True, candidate=candidate, fallback=None)
-        served = self._known.of(answer).served
-        known = served.get((candidate, fallback))
-        if known is None:
-            known = served[candidate, fallback] = self._serve(
-                answer, ml=False, candidate=candidate, fallback=fallback
-            )
-        return known
+    def served(self, known: Known, *, candidate: bool, fallback: str | None) -> Served:
+        """What an outcome says of an answer of the rules that it serves."""
+        served = known.served.get((candidate, fallback))
+        if served is None:
+            served = self.serve(known.answer, ml=False, candidate=candidate, fallback=fallback)
+            known.served[candidate, fallback] = served
+        return served
 
     def waited(self, timestamp: int) -> Waited:
         """From a record's time (milliseconds) until now."""
@@ -98,7 +94,7 @@ class OutcomeWriter:
         row: Row,
         *,
         candidate: bool,
-        rules: Answer,
+        rules: Known,
         ml: Answer | None,
         served: Served,
         waited: Waited,
@@ -115,7 +111,7 @@ class OutcomeWriter:
                 _NULL if unit is None else _encode(unit),
                 served.part,
                 b',"answers":{"rules":',
-                self._known.of(rules).encoded,
+                rules.encoded,
                 b',"ml":' if ml is not None else b"",
                 _encode(ml) if ml is not None else b"",
                 b"}",
@@ -142,7 +138,8 @@ class OutcomeWriter:
             self._places[topic, partition] = known
         return known
 
-    def _serve(self, answer: Answer, *, ml: bool, candidate: bool, fallback: str | None) -> Served:
+    def serve(self, answer: Answer, *, ml: bool, candidate: bool, fallback: str | None = None) -> Served:
+        """The same of any answer, encoded anew."""
         action = self._runtime.action(answer.confidence)
         part = b"".join(
             (

@@ -60,12 +60,8 @@ def features(inputs: Sequence[CodeChange]) -> list[Row]:
 
 
 def _row(change: CodeChange) -> Row:
-    return _of_files(change.files) + _of_message(change)
-
-
-def _of_message(change: CodeChange) -> Row:
     bits, words = subject.signals(change.subject)
-    return (words, *_FLAGS[bits], change.body_lines)
+    return (*_of_files(change.files), words, *_FLAGS[bits], change.body_lines)
 
 
 def _of_files(files: Sequence[ChangedFile]) -> Row:  # noqa: PLR0912

@@ -222,3 +222,17 @@ async def test_starts_that_hang_hold_nobody_up_for_ever(
         while together._producers.alive < 2:
             await asyncio.sleep(0.001)
     await together.end()
+
+
+async def test_who_waits_for_a_producer_is_told_of_the_expulsion(world: World, together: Together) -> None:
+    world.gate = asyncio.Event()
+    world.fates = ["expelled", "expelled"]
+    tasks = []
+    for number in (0, 1, 2):
+        tasks.append(asyncio.create_task(together.commit(number, output(str(number)))))
+        await turns()
+    assert len(together._waiting) == 1
+    world.gate.set()
+    _, waits = await asyncio.wait(tasks, timeout=5)
+    assert not waits
+    assert [type(task.exception()) for task in tasks] == [Expelled] * 3

@@ -5,11 +5,11 @@ from __future__ import annotations
 import msgspec
 
 from pointsman.schemas.outcome import Answer
-from pointsman.streams.decisions.known import KNOWN_MAX, KnownAnswers
+from pointsman.streams.decisions.known import BYTES_MAX, KNOWN_MAX, KnownAnswers
 
 
-def answer(n: int) -> Answer:
-    return Answer(decider="rules@1", prediction="yes", score=n / 10_000, confidence=0.9)
+def answer(n: int, reason: str = "") -> Answer:
+    return Answer(decider="rules@1", prediction="yes", score=n / 10_000, confidence=0.9, reason=reason)
 
 
 def test_an_answer_that_comes_again_is_not_encoded_again() -> None:
@@ -27,3 +27,9 @@ def test_of_rules_that_make_each_answer_anew_only_so_many_are_held() -> None:
         assert known.of(made).encoded == msgspec.json.encode(made)
     assert len(known) == KNOWN_MAX
     assert known.of(first.answer) is not first, "the oldest goes first"
+
+
+def test_a_long_answer_is_not_held() -> None:
+    known, long = KnownAnswers(), answer(1, "why " * BYTES_MAX)
+    assert known.of(long).encoded == msgspec.json.encode(long)
+    assert len(known) == 0

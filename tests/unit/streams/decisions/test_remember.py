@@ -32,6 +32,11 @@ class Log:
         self.at = -1
         self.sought: list[int] = []
         self.options: dict[str, Any] = {}
+        self.stable: int | None = None
+        """Where an open transaction begins."""
+        self.polls_open = 0
+        """It ends after so many fetches."""
+        self._asked = False
         self.running = False
         self._fetch = fetch
 
@@ -66,7 +71,7 @@ class Log:
         return dict.fromkeys(partitions, self.first)
 
     async def end_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
-        return dict.fromkeys(partitions, self.end)
+        return dict.fromkeys(partitions, self.end if self.stable is None else self.stable)
 
     def seek(self, tp: TopicPartition, offset: int) -> None:
         assert tp == TP and offset >= self.first
@@ -79,9 +84,20 @@ class Log:
 
     async def getmany(self, tp: TopicPartition, *, timeout_ms: int, max_records: int) -> Any:
         assert timeout_ms > 0
-        found = [each for each in self.records if each.offset >= self.at][: min(self._fetch, max_records)]
-        self.at = found[-1].offset + 1 if found else self.end
+        self._asked = True
+        if self.polls_open:
+            self.polls_open -= 1
+        else:
+            self.stable = None
+        end = self.end if self.stable is None else self.stable
+        found = [each for each in self.records if self.at <= each.offset < end]
+        found = found[: min(self._fetch, max_records)]
+        self.at = found[-1].offset + 1 if found else end
         return {tp: found} if found else {}
+
+    def highwater(self, tp: TopicPartition) -> int | None:
+        assert tp == TP
+        return self.end if self._asked else None
 
 
 async def read_back(log: Log, ids_max: int, window_s: float = DAY) -> tuple[Answered, int]:
@@ -156,3 +172,15 @@ async def test_what_is_no_outcome_of_ours_is_passed_over() -> None:
 async def test_an_empty_partition_is_nothing_to_remember() -> None:
     answered, count = await read_back(Log(first=5), 10)
     assert (len(answered), count) == (0, 0)
+
+
+@pytest.mark.parametrize("hidden", [0, 1, 30])
+async def test_ids_behind_an_open_transaction_are_waited_for(hidden: int) -> None:
+    """One that partitions share ends when its own coordinator ends it, be the offsets stable by then or not."""
+    log = Log()
+    for n in range(60):
+        if n == 60 - hidden:
+            log.stable, log.polls_open = log.end, 5
+        log.write(gap=1)
+    answered, _ = await read_back(log, 60)
+    assert log.known(answered)[-30:] == log.ids[-30:]
