@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any, Final
 
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, Producer
 
 from pointsman.streams.topics import Names
 from tests.chaos.plan import Plan
@@ -62,6 +62,8 @@ class Truth:
     sent: list[Sent] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     """What the producer said of records that may or may not be there."""
+    fatal: str = ""
+    """Why the producer sends no more, if so."""
 
 
 def digest(value: bytes | None) -> str:
@@ -94,8 +96,13 @@ class Load(threading.Thread):
                 "queue.buffering.max.kbytes": 2_000_000,
                 "reconnect.backoff.max.ms": 1_000,
                 "log_level": 0,  # that the broker is away is no news here
+                "error_cb": self._say,
             }
         )
+
+    def _say(self, error: KafkaError) -> None:
+        if error.fatal():
+            self.truth.fatal = str(error)
 
     def poison(self, what: str) -> None:
         """Send one of each kind of nonsense to each partition soon: ``requests`` or ``feedback``."""

@@ -121,7 +121,7 @@ class Run:
         self.truth = load.truth
         if left:
             self.result.findings.append(
-                f"the broker has not taken {left} records {FLUSH_S:.0f} s after all faults"
+                f"the broker has not taken {left} records {FLUSH_S:.0f} s after all faults {self.truth.fatal}".rstrip()
             )
 
     def _begin(self, fault: Fault, under_way: list[tuple[float, Fault, faults.End]], load: Load) -> None:

@@ -131,6 +131,8 @@ EXPLAINED: Final = (
         r"asyncio: (Future|Task) exception was never retrieved\s.*(Producer(Fenced|Expelled|Closed)|KeyError\(<aiokafka|during batch delivery)",
         MOVES,
     ),
+    # of a batch that waited for a partition's leader for longer than its deadline: its producer is given up by then
+    (r"asyncio: Future exception was never retrieved\s.*LeaderNotAvailableError", BROKER),
     # what the broker answered to the end of a transaction whose owner stood still; the partition begins anew
     (
         r"aiokafka\.producer\.sender: (Could not end transaction|Unexpected error in sender routine).*UnknownError",
