@@ -66,7 +66,7 @@ def _row(change: CodeChange) -> Row:
 
 def _of_files(files: Sequence[ChangedFile]) -> Row:  # noqa: PLR0912
     # One flat loop with local integers: a helper call per file would double the time.
-    path_class = paths.path_class
+    path_class, known = paths.path_class, paths.known
     source = test = config = example = other = 0
     added = removed = largest = test_added = 0
     new = deleted = renamed = 0
@@ -74,7 +74,7 @@ def _of_files(files: Sequence[ChangedFile]) -> Row:  # noqa: PLR0912
     depth = 99
     directories = set()
     for file in files:
-        kind, is_public, is_interface, directory = path_class(file.path)
+        kind, is_public, is_interface, directory = known(file.path) or path_class(file.path)
         if kind <= 3:  # paths.LAST_DOCUMENTATION
             continue
         if file.previous is not None and path_class(file.previous)[0] <= 3:

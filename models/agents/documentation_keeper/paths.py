@@ -248,6 +248,8 @@ class _Folder(NamedTuple):
 
 
 _cache: dict[str, PathClass] = {}
+known: Final = _cache.get
+"""What is cached of a path, None where that is nothing: `path_class` without its call."""
 _folders: dict[str, _Folder] = {}
 
 
