@@ -17,6 +17,7 @@ from pointsman.schemas.outcome import (
     Answer,
     Answers,
     Cause,
+    Escalation,
     FlagState,
     History,
     Outcome,
@@ -163,6 +164,32 @@ def expected(decision: Decision, i: int) -> Outcome:
 def test_an_outcome_is_what_its_contract_encodes_to(decision: Decision) -> None:
     written = [value for _, value, _ in emit(decision, NOW).outcomes]
     assert written == [msgspec.json.encode(expected(decision, i)) for i in range(len(decision.requests))]
+
+
+@given(decisions())
+def test_an_escalation_is_what_its_contract_encodes_to(decision: Decision) -> None:
+    wanted = []
+    for i in range(len(decision.requests)):
+        outcome = expected(decision, i)
+        approval = outcome.status == "pending_approval"
+        if outcome.action == "escalate" or approval:
+            wanted.append(
+                Escalation(
+                    decision_id=outcome.decision_id,
+                    agent=outcome.agent,
+                    unit=outcome.unit,
+                    status=outcome.status,
+                    prediction=outcome.prediction,
+                    confidence=outcome.confidence,
+                    reason=outcome.reason,
+                    why="approval_required" if approval else "low_confidence",
+                    escalated_at=NOW,
+                    place=outcome.place,
+                )
+            )
+    written = emit(decision, NOW).escalations
+    assert [value for _, value, _ in written] == list(map(msgspec.json.encode, wanted))
+    assert [key for key, _, _ in written] == [each.decision_id.encode() for each in wanted]
 
 
 @given(decisions())
