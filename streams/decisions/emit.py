@@ -13,7 +13,7 @@ from pointsman.models.decider import Row
 from pointsman.schemas.codec import encode
 from pointsman.schemas.control import Flag
 from pointsman.schemas.errors import InvalidMessage
-from pointsman.schemas.outcome import Action, Answer, Arm, History, Place, ShadowAnswer
+from pointsman.schemas.outcome import Action, Answer, Arm, Escalation, History, Place, ShadowAnswer
 from pointsman.schemas.retry import Assigned
 from pointsman.schemas.summary import ArmSummary
 from pointsman.streams.decisions.ask import Asked
@@ -86,8 +86,16 @@ def emit(decision: Decision, now: datetime) -> Decided:
         else:
             served = writer.served(known, candidate=candidate, fallback=fallback)
         waited = writer.waited(accepted.record.timestamp)
-        history = UNSET if decision.histories is None else decision.histories[i]
-        value = writer.write(accepted, decision.rows[i], candidate, known, ml, served, waited, history)
+        value = writer.write(
+            accepted,
+            decision.rows[i],
+            candidate=candidate,
+            rules=known,
+            ml=ml,
+            served=served,
+            waited=waited,
+            history=UNSET if decision.histories is None else decision.histories[i],
+        )
         if len(value) > OUTCOME_BYTES_MAX:
             decided.too_large.append(_too_large(accepted, len(value)))
             continue
@@ -95,7 +103,8 @@ def emit(decision: Decision, now: datetime) -> Decided:
         request_id = accepted.request.id.encode()
         decided.outcomes.append((request_id, value, headers))
         if served.action == "escalate" or writer.approval:
-            decided.escalations.append((request_id, writer.escalation(accepted, served), headers))
+            escalation = _escalation(decision, accepted, answer, now)
+            decided.escalations.append((request_id, escalation, headers))
         if ml is None and not candidate:
             decided.unasked.append(i)
         agree = None if ml is None else ml.prediction == rules.prediction
@@ -120,6 +129,25 @@ def _too_large(accepted: Accepted, size: int) -> Rejected:
     expected = f"an outcome of at most {OUTCOME_BYTES_MAX} bytes, not {size}"
     error = InvalidMessage("too_large_outcome", "input", expected)
     return Rejected(accepted.record, error, accepted.request.id)
+
+
+def _escalation(decision: Decision, accepted: Accepted, answer: Answer, now: datetime) -> bytes:
+    agent, request, record = decision.runtime.agent, accepted.request, accepted.record
+    approval = agent.policy == "APPROVAL_REQUIRED"
+    return encode(
+        Escalation(
+            decision_id=request.id,
+            agent=agent.name,
+            unit=request.unit,
+            status="pending_approval" if approval else "final",
+            prediction=answer.prediction,
+            confidence=answer.confidence,
+            reason=answer.reason,
+            why="approval_required" if approval else "low_confidence",
+            escalated_at=now,
+            place=Place(topic=record.topic, partition=record.partition, offset=record.offset),
+        )
+    )
 
 
 class _Sums:

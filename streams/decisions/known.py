@@ -21,8 +21,6 @@ class Served(NamedTuple):
     """The part of an outcome that says what was served; the same for all requests with the same answer."""
 
     part: bytes
-    said: bytes
-    """Of that what the answer says: prediction, confidence, reason."""
     action: Action
 
 

@@ -63,11 +63,6 @@ class OutcomeWriter:
         )
         self._versions = b',"flag":%b,"versions":%b,"features":' % (_encode(state), _encode(runtime.versions))
         self._decided_at = b',"decided_at":%b,"timings":{"total_ms":' % _encode(now)
-        why = b"approval_required" if self.approval else b"low_confidence"
-        self._escalated = (
-            b',"status":"%b",' % status.encode(),
-            b',"why":"%b","escalated_at":%b,"place":' % (why, _encode(now)),
-        )
         features = b',"features_ms":' + _encode(features_ms)
         model = b',"model_ms":' + _encode(model_ms) if model_ms is not None else b""
         # By arm: a request of the control waited for no model.
@@ -97,6 +92,7 @@ class OutcomeWriter:
         self,
         accepted: Accepted,
         row: Row,
+        *,
         candidate: bool,
         rules: Known,
         ml: Answer | None,
@@ -135,23 +131,6 @@ class OutcomeWriter:
             )
         )
 
-    def escalation(self, accepted: Accepted, served: Served) -> bytes:
-        """The JSON of an `Escalation`."""
-        request, record = accepted.request, accepted.record
-        return b"".join(
-            (
-                b'{"decision_id":',
-                _encode(request.id),
-                self._agent,
-                _NULL if request.unit is None else _encode(request.unit),
-                self._escalated[0],
-                served.said,
-                self._escalated[1],
-                self._place(record.topic, record.partition),
-                b'%d},"schema_version":1}' % record.offset,
-            )
-        )
-
     def _place(self, topic: str, partition: int) -> bytes:
         known = self._places.get((topic, partition))
         if known is None:
@@ -162,18 +141,19 @@ class OutcomeWriter:
     def serve(self, answer: Answer, *, ml: bool, candidate: bool, fallback: str | None = None) -> Served:
         """The same of any answer, encoded anew."""
         action = self._runtime.action(answer.confidence)
-        said = b'"prediction":%b,"confidence":%b,"reason":%b' % (
-            _encode(answer.prediction), _encode(answer.confidence), _encode(answer.reason)
-        )  # fmt: skip
         part = b"".join(
             (
                 self._status,
                 b'"ml","arm":' if ml else b'"deterministic","arm":',
-                b'"candidate",' if candidate else b'"control",',
-                said,
+                b'"candidate","prediction":' if candidate else b'"control","prediction":',
+                _encode(answer.prediction),
+                b',"confidence":',
+                _encode(answer.confidence),
+                b',"reason":',
+                _encode(answer.reason),
                 b',"action":"%b","needs_review":%b,"fallback_reason":'
                 % (action.encode(), b"true" if action == "escalate" else b"false"),
                 _NULL if fallback is None else _encode(fallback),
             )
         )
-        return Served(part, said, action)
+        return Served(part, action)
