@@ -95,6 +95,7 @@ class Load(threading.Thread):
                 "queue.buffering.max.messages": QUEUE_MAX,
                 "queue.buffering.max.kbytes": 2_000_000,
                 "reconnect.backoff.max.ms": 1_000,
+                "topic.metadata.refresh.interval.ms": 5_000,  # a leader that it has missed is not missed for minutes
                 "log_level": 0,  # that the broker is away is no news here
                 "error_cb": self._say,
             }
