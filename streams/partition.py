@@ -115,6 +115,8 @@ class PartitionLoop:
         self._bytes: dict[TopicPartition, int] = dict.fromkeys(partitions, 0)
         self._dues = {tp: Due(delays_s[tp.topic]) for tp in partitions if tp.topic in delays_s}
         self._paused: set[TopicPartition] = set()
+        self.under_way = 0
+        """Records that were taken and are not committed yet."""
         self._wake = asyncio.Event()
         self._stopping = False
         self._error: Exception | None = None
@@ -219,13 +221,16 @@ class PartitionLoop:
     async def _step(self, committer: Committer) -> None:
         """Take what waits, work on it, commit."""
         asked = time.monotonic()
-        async with self._slots.one() if self._slots else contextlib.nullcontext():
-            began = time.monotonic()
-            count, output = await self._batch(committer)
-        if not output:
-            return
-        async with asyncio.timeout(self._deadline_s):
-            await committer.commit(output)
+        try:
+            async with self._slots.one() if self._slots else contextlib.nullcontext():
+                began = time.monotonic()
+                count, output = await self._batch(committer)
+            if not output:
+                return
+            async with asyncio.timeout(self._deadline_s):
+                await committer.commit(output)
+        finally:
+            self.under_way = 0
         output.keep()
         self.last_progress = time.monotonic()
         self._metrics.committed(count, self.last_progress - began)
@@ -236,9 +241,10 @@ class PartitionLoop:
         """The number of records that waited, and what comes of them; waiting for the broker is no part of it."""
         # A stop leaves fetched records to the successor: they are not committed, so nothing is lost.
         batch = {} if self._stopping else self._take()
+        self.under_way = sum(map(len, batch.values()))
         if batch:  # its output has its positions at least, so what is begun here is ended in the commit
             await committer.begin()
-        return sum(map(len, batch.values())), await self._work.process(batch, final=self._stopping)
+        return self.under_way, await self._work.process(batch, final=self._stopping)
 
     async def _wait(self) -> None:
         """Until there are records, something is due, or the loop is stopped."""

@@ -11,10 +11,10 @@ from pointsman.streams.partition import PartitionLoop
 
 
 class Behind(NamedTuple):
-    """Records that a loop has not worked on yet."""
+    """Records that a loop is not done with."""
 
     lag: int
-    """Committed ones that it could work on now."""
+    """Those that it works on, and committed ones that it could work on now."""
     waiting: int
     """Those in delay topics that are not due."""
     known: bool
@@ -26,7 +26,8 @@ async def behind(loop: PartitionLoop, consumer: AIOKafkaConsumer, recent_s: floa
 
     The consumer's position lies behind transaction markers, which therefore do not count.
     """
-    lag, waiting, known = loop.buffered - loop.waiting, loop.waiting, loop.ready.is_set()
+    lag = loop.buffered - loop.waiting + loop.under_way
+    waiting, known = loop.waiting, loop.ready.is_set()
     since_ms = (time.time() - recent_s) * 1000
     for tp in loop.partitions if known else ():
         stable = consumer.last_stable_offset(tp)

@@ -74,13 +74,16 @@ async def _ask(
         answers = runtime.ml_answers(scored, len(wanted))
         for place, answer in zip(wanted, answers, strict=True):
             asked.answers[place] = answer
-    except ModelFailure as failure:
-        asked.failure = failure.reason
-    except BadModelOutput:
-        asked.failure = "model_bad_output"
-    except Exception:  # whatever the model's side does, the rules answer
-        logger.exception(
-            "asking the model failed", extra={"agent": runtime.agent.name, "requests": len(wanted)}
-        )
-        asked.failure = "model_error"
+    except Exception as error:
+        asked.failure = reason_of(error)
+        if asked.failure == "model_error" and not isinstance(error, ModelFailure):
+            extra = {"agent": runtime.agent.name, "requests": len(wanted)}
+            logger.exception("asking the model failed", extra=extra)
     asked.waited_ms = (time.perf_counter() - began) * 1000
+
+
+def reason_of(error: Exception) -> str:
+    """Why there is no answer, in one word."""
+    if isinstance(error, ModelFailure):
+        return error.reason
+    return "model_bad_output" if isinstance(error, BadModelOutput) else "model_error"

@@ -12,14 +12,13 @@ from typing import Final
 
 from aiokafka import TopicPartition
 
-from pointsman.models.ml import BadModelOutput
 from pointsman.schemas.codec import encode
 from pointsman.schemas.control import Flag
 from pointsman.schemas.outcome import Arm
 from pointsman.schemas.retry import HEADER_KEPT, Assigned
 from pointsman.schemas.summary import ArmSummary, Ledger
 from pointsman.streams import metrics
-from pointsman.streams.decisions.ask import Asked, Questions, Scorer
+from pointsman.streams.decisions.ask import Asked, Questions, Scorer, reason_of
 from pointsman.streams.decisions.draft import Draft, Part, Prepared, pieces
 from pointsman.streams.decisions.duplicates import Answered
 from pointsman.streams.decisions.emit import Decided, Decision, emit, shadows, utc_now
@@ -32,7 +31,6 @@ from pointsman.streams.decisions.tally import Metadata, Tally, decode_metadata, 
 from pointsman.streams.decisions.turn import Turn
 from pointsman.streams.decisions.validate import Accepted, Checked, Validator, letter
 from pointsman.streams.flags import Flags
-from pointsman.streams.model.client import ModelFailure
 from pointsman.streams.output import Committed, Message, Output, Record
 from pointsman.streams.settings import Settings
 from pointsman.streams.topics import Names
@@ -114,7 +112,8 @@ class DecisionWork:
         return token != self._token or committed.positions[self._tp] != self._positions[self._tp]
 
     async def close(self) -> None:
-        """Shadow questions under way are dropped."""
+        """Shadow questions under way are dropped, and their answers that were not published."""
+        self._give_up_shadows("restart")
         for task in self._asking:
             task.cancel()
         await asyncio.gather(*self._asking, return_exceptions=True)
@@ -375,8 +374,11 @@ class DecisionWork:
         self._rows_asked += len(rows)
         try:
             answers = runtime.ml_answers(await scorer.score_shadow(agent, rows), len(rows))
+        except asyncio.CancelledError:
+            metrics.SHADOWS_MISSED.labels(agent, "restart").inc(len(rows))
+            raise
         except Exception as error:  # noqa: BLE001 - nobody waits for this task: what escapes it is never heard of
-            reason = _shadow_failure(error)
+            reason = reason_of(error)
             metrics.SHADOWS_MISSED.labels(agent, reason).inc(len(rows))
             if reason == "model_error":
                 logger.warning("no shadow answers", extra={"agent": agent, "error": repr(error)})
@@ -391,9 +393,3 @@ class DecisionWork:
         if self._outbox:
             metrics.SHADOWS_MISSED.labels("any", reason).inc(len(self._outbox))
             self._outbox.clear()
-
-
-def _shadow_failure(error: Exception) -> str:
-    if isinstance(error, ModelFailure):
-        return error.reason
-    return "model_bad_output" if isinstance(error, BadModelOutput) else "model_error"

@@ -11,7 +11,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from pointsman.streams.commit import stable
+from pointsman.streams.commit import Transactional, stable
 from pointsman.streams.errors import Fenced
 from pointsman.streams.fence import fence
 from pointsman.streams.membership import Member, stable_offsets
@@ -175,6 +175,27 @@ async def test_offsets_are_said_once_no_open_transaction_holds_them(
         assert found.metadata == "b"
     finally:
         await producer.close()
+
+
+async def test_who_has_transactions_of_its_own_waits_for_those_of_others_too(
+    place: Place, joined: Callable[[], object]
+) -> None:
+    """As a partition that goes alone because the one that it shared hangs, and may be committed yet."""
+    member = await owner(await joined(), 2)  # type: ignore[misc]
+    shared = place.producer("x", member)
+    await shared.start()
+    own = Transactional(place.producer("own", member), lambda: place.admin, place.group, (place.inputs[0],))
+    try:
+        output = place.output("b", 2)
+        shared.announce(TopicPartition(*where) for where in output.messages)
+        await shared.client.send_offsets_to_transaction(positions([output]), place.group)
+        opening = asyncio.create_task(own.open())
+        done, _ = await asyncio.wait({opening}, timeout=1.0)
+        assert not done
+        await shared.client.commit_transaction()
+        assert (await asyncio.wait_for(opening, WAIT_S)).positions == {place.inputs[0]: 2}
+    finally:
+        await asyncio.gather(shared.close(), own.close())
 
 
 async def test_what_another_left_open_is_ended_and_its_owner_fenced(

@@ -5,14 +5,16 @@ from datetime import timedelta
 
 import psycopg
 import pytest
+from aiokafka import TopicPartition
 
 from pointsman.schemas.outcome import Place
 from pointsman.schemas.summary import Ledger, Summary
+from pointsman.streams.sink import Database
 from pointsman.streams.store import AuditStore, DeadLetter, OffsetConflict, StoreUnavailable, WriteResult
 from pointsman.streams.store.audit import lock_name
 from pointsman.streams.store.check import aggregates_check
 from tests.integration.store.helpers import CLUSTER, LANE, OUTCOMES, batch, count
-from tests.support.outcomes import REQUESTS, START, answer, outcome, shadow
+from tests.support.outcomes import REQUESTS, START, answer, feedback, outcome, shadow
 
 PARTITION = (LANE, CLUSTER, OUTCOMES, 0)
 
@@ -48,16 +50,33 @@ async def test_lanes_clusters_topics_and_their_generations_have_positions_of_the
         await store.write(batch(0, 5, **changes))
 
 
+@pytest.mark.parametrize(
+    "step",
+    ["writes._add_minutes", "writes.shadows", "feedback.write", "writes.ledgers", "writes.dead_letters"],
+)
 async def test_a_crash_before_the_commit_leaves_nothing(
-    store: AuditStore, people: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+    store: AuditStore, people: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    async def crash(*_: object) -> None:
+    async def crash(*_: object, **__: object) -> None:
         raise RuntimeError
 
+    ledger = Ledger(topic=REQUESTS, partition=0, start=0, end=1, requests=1, outcomes=1)
+    everything = {
+        "shadows": [shadow()],
+        "feedback": [feedback("e", rating=1)],
+        "summaries": [Summary(at=START, lane="decisions", ledger=ledger)],
+        "dead_letters": [
+            DeadLetter(
+                reason="not_json", field="value", expected="JSON", topic=REQUESTS, partition=0, offset=9
+            )
+        ],
+    }
     with monkeypatch.context() as patched:
-        patched.setattr("pointsman.streams.store.writes._add_minutes", crash)
+        patched.setattr(f"pointsman.streams.store.{step}", crash)
         with pytest.raises(RuntimeError):
-            await store.write(batch(0, 1, [outcome()]))
+            await store.write(batch(0, 1, [outcome()], **everything))
+    for table in ("decision_shadows", "decision_feedback", "lane_ledger", "dead_letters"):
+        assert count(people, table) == 0
     assert count(people, "agent_decisions") == count(people, "decision_places") == 0
     assert await store.position(*PARTITION) is None
     assert await store.write(batch(0, 1, [outcome()])) == WriteResult(outcomes=1)
@@ -169,7 +188,9 @@ async def test_a_new_owner_ends_an_old_one_that_stalled_in_the_middle_of_its_row
             stalled.execute("SELECT pg_advisory_xact_lock(hashtext(%s), %s)", lock)
             with stalled.cursor().copy("COPY ml_learning.decision_places FROM STDIN") as rows:
                 rows.write("1\t0\t5\t1\t")
-                assert await new.take_over(*PARTITION) == 1
+                tp = TopicPartition(OUTCOMES, 0)
+                opened = await Database(new, tp, CLUSTER, "", "no broker").open()
+                assert opened.positions == {tp: 1}
                 assert await new.write(batch(1, 2, [outcome(1)])) == WriteResult(outcomes=1)
 
 

@@ -17,7 +17,7 @@ from pointsman.streams import producer as producers
 from pointsman.streams.commit import AtLeastOnce, Transactional, committed
 from pointsman.streams.errors import Fenced
 from pointsman.streams.output import Message, Output
-from pointsman.streams.producer import batches
+from pointsman.streams.producer import batches, merged
 from pointsman.streams.settings import Settings
 from tests.support.producers import producer
 
@@ -331,3 +331,17 @@ async def test_batches_are_compressed_as_set(compression: str) -> None:
     packed = bytes(batch._buffer)
     assert int.from_bytes(packed[21:23], "big") & 7 == CODECS[compression]
     assert (len(packed) < 6_000) is (compression != "none")
+
+
+def test_one_transaction_has_all_messages_of_its_batches_in_their_order() -> None:
+    """Summaries and dead letters of several partitions meet in one."""
+    outputs = []
+    for n in range(3):
+        made = Output()
+        made.add("letters", 0, [(b"%d" % n, b"a", []), (b"%d" % n, b"b", [])])
+        made.add("outcomes", n, [(b"%d" % n, b"", [])])
+        outputs.append(made)
+    found = merged(outputs)
+    letters = [(key, value) for key, value, _ in found["letters", 0]]
+    assert letters == [(b"%d" % n, value) for n in range(3) for value in (b"a", b"b")]
+    assert [found["outcomes", n] for n in range(3)] == [[(b"%d" % n, b"", [])] for n in range(3)]

@@ -229,3 +229,13 @@ async def test_one_that_is_given_up_before_its_first_step_is_told_to_all(world: 
     assert [type(each) for each in told] == [TimeoutError] * OUTPUTS_MAX
     await asyncio.gather(*busy)
     await together.end()
+
+
+async def test_a_success_of_others_does_not_end_a_partitions_failures(
+    world: World, together: Together
+) -> None:
+    for fate, number in (("before", 3), ("ok", 0), ("before", 3)):
+        world.fates = [fate]
+        await asyncio.gather(together.commit(number, output("x")), return_exceptions=True)
+    assert together.alone(3)
+    assert not together.alone(0)

@@ -75,3 +75,21 @@ async def test_those_that_were_asked_along_with_candidates_are_counted_where_the
     control = sum(each.arm == "control" for each in found)
     assert 0 < control < 10
     assert missed.count() == control, "a candidate's own is a fallback, and no shadow"
+
+
+async def test_shadow_questions_under_way_at_the_end_are_counted() -> None:
+    scorer = Score()
+    scorer.gate.clear()
+    world, missed = World(scorer=scorer), Missed("restart")
+    await process(world, valid("a"), valid("b", 1))
+    await world.pump()
+    await world.work.close()
+    assert (missed.count(), world.work._asking) == (2, set())
+
+
+async def test_shadow_answers_that_were_not_published_at_the_end_are_counted() -> None:
+    world, missed = World(scorer=Score()), Missed("restart", "any")
+    await process(world, valid("a"), valid("b", 1))
+    await world.pump()
+    await world.work.close()
+    assert missed.count() == 2

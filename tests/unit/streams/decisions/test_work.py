@@ -314,6 +314,8 @@ async def test_an_outcome_that_no_batch_can_hold_is_a_dead_letter(monkeypatch: p
     assert dict(headers)["reason"] == b"too_large_outcome"
     (arm,) = [a for arms in world.work._tally.arms.values() for a in [arms]]
     assert arm.decisions == 1
+    again = await process(world, valid("b", 2))
+    assert [o.decision_id for o in outcomes(again)] == ["b"], "its id stays free"
 
 
 # -- state -----------------------------------------------------------------------------------------

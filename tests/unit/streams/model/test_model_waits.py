@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pointsman.streams import worker
 from pointsman.streams.model.breaker import BreakerPolicy, State
 from pointsman.streams.model.client import ModelClient, ModelFailure
@@ -89,3 +91,34 @@ async def test_while_a_probe_is_under_way_requests_are_refused_and_never_sent() 
             await client.stop()
     assert set(reasons) == {"breaker_open"}
     assert len({row[:8] for row in sent}) == 2, "the request that failed, and probes with the last good row"
+
+
+@pytest.mark.parametrize("deadline_ms", [200, 450])
+async def test_the_timers_of_a_question_end_with_its_deadline(deadline_ms: float) -> None:
+    """To the millisecond, and however busy the machine: by what the event loop is asked for."""
+    asked_s: list[float] = []
+
+    class Timers:
+        def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+            self._loop = loop
+            self.create_future = loop.create_future
+
+        def call_later(self, delay: float, *call: Any) -> asyncio.TimerHandle:
+            asked_s.append(delay)
+            return self._loop.call_later(delay, *call)
+
+    async def mute(peer: Peer) -> None:
+        peer.send(HELLO)
+        await peer.silence()
+
+    async with scripted(mute) as address:
+        client = ModelClient(address, deadline_ms=deadline_ms)
+        await client.start()
+        assert await client.ready(HANG_S)
+        connection: Any = client._connection
+        connection._loop = Timers(connection._loop)
+        with pytest.raises(ModelFailure):
+            await client.score("plain", [(1.0, 2.0, 3.0)])
+        await client.stop()
+    assert len(asked_s) == 2
+    assert 0 < sum(asked_s) <= deadline_ms / 1_000
