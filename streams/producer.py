@@ -158,7 +158,10 @@ async def _abandon(producer: AIOKafkaProducer) -> None:
     """End what `stop` leaves running when it does not end: a sender that tries for ever, and who waits for it."""
     sender, accumulator = producer._sender, producer._message_accumulator  # noqa: SLF001 - nothing public does it
     await _ended(producer.client.close())  # first: what is under way fails at once
-    for batch in (*chain.from_iterable(accumulator._batches.values()), *accumulator._pending_batches):  # noqa: SLF001
+    pending = accumulator._pending_batches  # noqa: SLF001
+    for batch in (*chain.from_iterable(accumulator._batches.values()), *pending):  # noqa: SLF001
+        # The end of one that was to be sent again is looked for among these, where it is no more.
+        pending.add(batch)
         batch.future.cancel()  # nobody waits for it but the accumulator's own close
     if sender is not None:
         await _ended(sender.close())

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, ProducerFenced
-from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.producer.message_accumulator import BatchBuilder, MessageAccumulator
 
 from pointsman.streams import commit
 from pointsman.streams import producer as producers
@@ -345,3 +345,28 @@ def test_one_transaction_has_all_messages_of_its_batches_in_their_order() -> Non
     letters = [(key, value) for key, value, _ in found["letters", 0]]
     assert letters == [(b"%d" % n, value) for n in range(3) for value in (b"a", b"b")]
     assert [found["outcomes", n] for n in range(3)] == [[(b"%d" % n, b"", [])] for n in range(3)]
+
+
+async def test_a_batch_that_was_to_be_sent_again_is_given_up_without_a_word() -> None:
+    said: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
+    tp = TopicPartition("t", 0)
+    accumulator = MessageAccumulator(None, 1_000, 0, 30)
+    futures = []
+    for _ in range(2):  # one that was sent once, and one that was not
+        builder = accumulator.create_builder()
+        builder.append(timestamp=None, key=b"k", value=b"v")
+        futures.append(await accumulator.add_batch(builder, tp, 1))
+        if len(futures) == 1:
+            accumulator.reenqueue(accumulator._pop_batch(tp))
+            tp = TopicPartition("t", 1)
+
+    async def closed() -> None: ...
+
+    client: Any = SimpleNamespace(close=closed)
+    producer: Any = SimpleNamespace(_sender=None, _message_accumulator=accumulator, client=client)
+    await producers._abandon(producer)
+    await asyncio.gather(*futures, return_exceptions=True)
+    await asyncio.sleep(0)
+    assert said == []
+    assert all(future.cancelled() for future in futures)
