@@ -24,7 +24,9 @@ UNREADABLE = Counter(
 )
 LOST = Counter("pointsman_lost_offsets", "Offsets that retention took before they were read.", ["topic"])
 PARTITIONS = Gauge("pointsman_partitions", "Partitions owned.", ["lane"])
-LAG = Gauge("pointsman_lag_records", "Committed records not read yet.", ["lane"])
+LAG = Gauge(
+    "pointsman_lag_records", "Records that are there and not done: not read yet, or under way.", ["lane"]
+)
 BUFFERED = Gauge("pointsman_buffered_records", "Records read and not yet worked on.", ["lane"])
 WAITING = Gauge("pointsman_waiting_records", "Requests in delay topics that are not due yet.", ["lane"])
 HALTED = Gauge(
