@@ -49,7 +49,7 @@ def says(details: dict[str, Any]) -> str:
     """Where the figure is from."""
     seeds = ", ".join(map(str, details["seeds"]))
     lost = details["findings"]
-    account = f"{lost} findings in the account" if lost else "every record accounted for"
+    account = f"{lost} finding{'s' * (lost > 1)} in the account" if lost else "every record accounted for"
     return (
         f"- chaos: the newest {details['runs']} runs, {details['faults']} faults, {details['outcomes']:,} outcomes, "
         f"seeds {seeds}; {account} ([the record](chaos.md))"
