@@ -46,7 +46,7 @@ def test_a_loss_shows_and_an_unexplained_log_line_is_not_one(tmp_path: Path) -> 
     found = safety.result(record(tmp_path, *runs))
     assert found is not None
     assert found["rows"][0]["greatest"] == 1
-    assert "1 findings in the account" in safety.says(found["details"])
+    assert "1 finding in the account" in safety.says(found["details"])
 
 
 def test_too_few_faults_are_no_measurement(tmp_path: Path) -> None:
