@@ -34,6 +34,7 @@ def test_the_newest_runs_count_until_there_are_200_faults(tmp_path: Path) -> Non
         "outcomes": 10_000,
         "findings": 0,
         "seeds": list(range(5, 15)),
+        "stopped": [],
     }
     assert (found["rows"][0]["median"], found["rows"][0]["greatest"]) == (0, 0)
     assert "200 faults" in safety.says(found["details"])
@@ -45,8 +46,20 @@ def test_a_loss_shows_and_an_unexplained_log_line_is_not_one(tmp_path: Path) -> 
     runs = [run(day, lost if day == 9 else None) for day in range(1, 13)]
     found = safety.result(record(tmp_path, *runs))
     assert found is not None
-    assert found["rows"][0]["greatest"] == 1
+    assert found["rows"][0]["median"] == 1, "one in ten runs is one too many"
     assert "1 finding in the account" in safety.says(found["details"])
+
+
+def test_a_run_whose_load_stopped_is_no_measurement_and_is_named(tmp_path: Path) -> None:
+    stopped = ["the broker has not taken 7 records 90 s after all faults"]
+    runs = [run(day, stopped if day in (1, 9) else None) for day in range(1, 15)]
+    found = safety.result(record(tmp_path, *runs))
+    assert found is not None
+    assert (found["details"]["seeds"], found["details"]["stopped"]) == (
+        [4, 5, 6, 7, 8, 10, 11, 12, 13, 14],
+        [9],
+    )
+    assert "whose load stopped: 9;" in safety.says(found["details"])
 
 
 def test_too_few_faults_are_no_measurement(tmp_path: Path) -> None:
