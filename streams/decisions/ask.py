@@ -74,11 +74,12 @@ async def _ask(
         answers = runtime.ml_answers(scored, len(wanted))
         for place, answer in zip(wanted, answers, strict=True):
             asked.answers[place] = answer
-    except Exception as error:
+    except (ModelFailure, BadModelOutput) as failure:
+        asked.failure = reason_of(failure)
+    except Exception as error:  # whatever the model's side does, the rules answer
+        extra = {"agent": runtime.agent.name, "requests": len(wanted)}
+        logger.exception("asking the model failed", extra=extra)
         asked.failure = reason_of(error)
-        if asked.failure == "model_error" and not isinstance(error, ModelFailure):
-            extra = {"agent": runtime.agent.name, "requests": len(wanted)}
-            logger.exception("asking the model failed", extra=extra)
     asked.waited_ms = (time.perf_counter() - began) * 1000
 
 
