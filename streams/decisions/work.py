@@ -361,7 +361,12 @@ class DecisionWork:
         for runtime, requests, rows in draft.unasked:
             task = asyncio.create_task(self._shadow(runtime, requests, rows))
             self._asking.add(task)
-            task.add_done_callback(self._asking.discard)
+            task.add_done_callback(partial(self._asked, runtime.agent.name, len(rows)))
+
+    def _asked(self, agent: str, count: int, task: asyncio.Task[None]) -> None:
+        self._asking.discard(task)
+        if task.cancelled():  # here, for one that is cancelled before its first step runs nothing of its own
+            metrics.SHADOWS_MISSED.labels(agent, "restart").inc(count)
 
     async def _shadow(
         self, runtime: Runtime, requests: list[Accepted], rows: list[tuple[float, ...]]
@@ -374,9 +379,6 @@ class DecisionWork:
         self._rows_asked += len(rows)
         try:
             answers = runtime.ml_answers(await scorer.score_shadow(agent, rows), len(rows))
-        except asyncio.CancelledError:
-            metrics.SHADOWS_MISSED.labels(agent, "restart").inc(len(rows))
-            raise
         except Exception as error:  # noqa: BLE001 - nobody waits for this task: what escapes it is never heard of
             reason = reason_of(error)
             metrics.SHADOWS_MISSED.labels(agent, reason).inc(len(rows))

@@ -77,12 +77,14 @@ async def test_those_that_were_asked_along_with_candidates_are_counted_where_the
     assert missed.count() == control, "a candidate's own is a fallback, and no shadow"
 
 
-async def test_shadow_questions_under_way_at_the_end_are_counted() -> None:
+@pytest.mark.parametrize("begun", [True, False])
+async def test_shadow_questions_under_way_at_the_end_are_counted(begun: bool) -> None:
     scorer = Score()
     scorer.gate.clear()
     world, missed = World(scorer=scorer), Missed("restart")
     await process(world, valid("a"), valid("b", 1))
-    await world.pump()
+    if begun:
+        await world.pump()
     await world.work.close()
     assert (missed.count(), world.work._asking) == (2, set())
 
