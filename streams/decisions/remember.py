@@ -87,9 +87,19 @@ async def _read(
 ) -> tuple[int, bool]:
     """How many ids it kept, and whether it met one that the window no longer reaches."""
     count, passed, end = 0, False, None
+    silent = False
     while end is None or await consumer.position(tp) < end:
         fetched = await consumer.getmany(tp, timeout_ms=POLL_MS, max_records=5_000)
         end = consumer.highwater(tp) if end is None else end  # the first answer says it
+        if not fetched and end is not None and not silent and await consumer.position(tp) < end:
+            silent = True
+            extra = {
+                "topic": tp.topic,
+                "partition": tp.partition,
+                "at": await consumer.position(tp),
+                "end": end,
+            }
+            logger.info("waiting for a transaction that is open", extra=extra)
         ids = {}
         for record in fetched.get(tp, ()):
             known = recalled(record.value)
