@@ -131,6 +131,8 @@ EXPLAINED: Final = (
         r"asyncio: (Future|Task) exception was never retrieved\s.*(Producer(Fenced|Expelled|Closed)|KeyError\(<aiokafka|during batch delivery)",
         MOVES,
     ),
+    # a broker that stood still has lost its partitions until it has told the controller that it is back
+    (r"aiokafka\.consumer\.fetcher: Failed fetch offsets from .*NotLeaderForPartitionError", BROKER),
     # of a batch that waited for a partition's leader for longer than its deadline: its producer is given up by then
     (r"asyncio: Future exception was never retrieved\s.*LeaderNotAvailableError", BROKER),
     # what the broker answered to the end of a transaction whose owner stood still; the partition begins anew
