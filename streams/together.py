@@ -32,8 +32,11 @@ from pointsman.streams.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-PRODUCERS: Final = 2
-"""That take turns: with one, the next transaction cannot gather while the broker ends the one before."""
+PRODUCERS: Final = 4
+"""In all. Fewer where a worker owns fewer partitions."""
+TURNS: Final = 2
+"""Of them, those that take turns with small batches: with one, the next transaction cannot gather while the broker ends
+the one before; with more, each holds fewer batches. A large batch is enough for a transaction, and waits for no turn."""
 GATHER_S: Final = 0.012
 """A transaction waits so long for batches that are under way when the first one is done."""
 OUTPUTS_MAX: Final = 16
@@ -50,6 +53,7 @@ class _Entry:
 
     number: int
     output: Output
+    messages: int
     done: asyncio.Future[None]
     waits: asyncio.Timeout
     """While it waits for a transaction; that has a time of its own."""
@@ -80,7 +84,7 @@ class _Joint:
         """One more batch, which was perhaps expected."""
         self.entries.append(entry)
         self.expected.discard(entry.number)
-        self.messages += sum(map(len, entry.output.messages.values()))
+        self.messages += entry.messages
         self.look()
 
     @property
@@ -115,6 +119,8 @@ class Together:
         ids = [self._shared_id(number) for number in sorted(numbers)]
         self._producers = Producers(ids, self._producer, self._load, self._refuse, self.deadline_s)
         self._gathering: _Joint | None = None
+        self._open: set[_Joint] = set()
+        """All that are not over."""
         self._under_way: dict[_Entry, _Joint] = {}
         """Where each entry is, once it is no longer waiting for a producer."""
         self._waiting: deque[_Entry] = deque()
@@ -196,7 +202,7 @@ class Together:
 
     def expect(self, number: int, written: Sequence[TopicPartition]) -> None:
         """A batch is under way; ``written``: where its output will probably go."""
-        joint = self._gathering or self._open()
+        joint = self._gathering or self._begin()
         if joint is None:
             return
         try:
@@ -220,7 +226,8 @@ class Together:
         """Wait until it is committed, with whatever else. Raises what has failed the transaction."""
         self._check()
         async with asyncio.timeout(self.deadline_s) as waits:
-            entry = _Entry(number, output, asyncio.get_running_loop().create_future(), waits)
+            messages = sum(map(len, output.messages.values()))
+            entry = _Entry(number, output, messages, asyncio.get_running_loop().create_future(), waits)
             self._waiting.append(entry)
             self._load()
             try:
@@ -229,7 +236,10 @@ class Together:
                 self._withdraw(entry)
                 raise
 
-    def _open(self) -> _Joint | None:
+    def _begin(self) -> _Joint | None:
+        """One that gathers, if a producer is free and it is its turn."""
+        if len(self._open) >= TURNS and not any(each.messages >= MESSAGES_ENOUGH for each in self._waiting):
+            return None
         while self._producers.free:
             producer = self._producers.free.popleft()
             try:
@@ -239,6 +249,7 @@ class Together:
                 self._lose(producer, error)
                 continue
             self._gathering = _Joint(producer)
+            self._open.add(self._gathering)
             return self._gathering
         return None
 
@@ -248,7 +259,7 @@ class Together:
             if self._waiting[0].done.done():  # nobody waits for it any more, which has not been said yet
                 self._waiting.popleft()
                 continue
-            if (joint := self._gathering or self._open()) is None:
+            if (joint := self._gathering or self._begin()) is None:
                 return
             entry = self._waiting.popleft()
             joint.add(entry)
@@ -280,6 +291,7 @@ class Together:
         """Tell each loop what became of its batch; then the producer is free, or replaced."""
         if joint.broken:
             return
+        self._open.discard(joint)
         if self._gathering is joint:
             self._gathering = None
         error: BaseException | None
@@ -305,6 +317,7 @@ class Together:
         """One that gathers and cannot be committed any more: what was handed in goes into another."""
         logger.warning("a transaction failed before anything was sent", extra={"error": repr(error)})
         self._gathering, joint.broken = None, True
+        self._open.discard(joint)
         if joint.task is not None:
             joint.task.cancel()
         for entry in joint.entries:

@@ -10,7 +10,7 @@ from aiokafka import TopicPartition
 from pointsman.streams import together as module
 from pointsman.streams.settings import Settings
 from pointsman.streams.shared import Shared
-from pointsman.streams.together import GATHER_S, OUTPUTS_MAX, Together
+from pointsman.streams.together import GATHER_S, OUTPUTS_MAX, PRODUCERS, Together
 from tests.unit.streams.together_world import World, output, shared, together, turns, world
 
 __all__ = ["together", "world"]
@@ -70,6 +70,21 @@ async def test_while_one_is_on_its_way_another_gathers_and_the_rest_waits(
     world.gate.set()
     await asyncio.gather(*tasks)
     assert world.committed == [["a"], ["b"], ["c", "d"]]
+
+
+async def test_a_large_batch_waits_for_no_turn_and_takes_the_small_along(
+    world: World, together: Together, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MESSAGES_ENOUGH", 2)
+    world.gate = asyncio.Event()
+    tasks = []
+    for text, messages in (("a", 1), ("b", 1), ("c", 1), ("large", 2), ("d", 1), ("e", 1), ("last", 2)):
+        tasks.append(asyncio.create_task(together.commit(len(tasks) % 4, output(text, messages=messages))))
+        await turns()
+    assert sum(producer.begun for producer in world.made) == len(world.made) == PRODUCERS
+    world.gate.set()
+    await asyncio.gather(*tasks)
+    assert world.committed == [["a"], ["b"], ["c", "large"], ["d", "e", "last"]]
 
 
 async def test_a_transaction_is_bounded(world: World) -> None:

@@ -11,7 +11,7 @@ from pointsman.streams import producers
 from pointsman.streams import together as module
 from pointsman.streams.errors import Fenced
 from pointsman.streams.shared import Shared
-from pointsman.streams.together import OUTPUTS_MAX, Together
+from pointsman.streams.together import OUTPUTS_MAX, PRODUCERS, Together
 from tests.unit.streams.together_world import World, output, shared, together, turns, world
 
 __all__ = ["together", "world"]
@@ -45,9 +45,9 @@ async def test_one_that_died_while_it_gathered_loses_nothing(
     together.expect(2, [])
     await asyncio.wait_for(committing, 5)
     assert world.committed == [["0"]]
-    assert together._producers.alive == 1
+    assert together._producers.alive == PRODUCERS - 1
     async with asyncio.timeout(10):
-        while together._producers.alive < 2:
+        while together._producers.alive < PRODUCERS:
             await asyncio.sleep(0.01)
     assert gathering.closed
 
@@ -119,13 +119,16 @@ async def test_a_partition_that_fails_again_has_transactions_of_its_own_until_it
     await committer.close()
 
 
-async def test_nothing_is_begun_for_what_nobody_waits_for(world: World, together: Together) -> None:
+async def test_nothing_is_begun_for_what_nobody_waits_for(
+    world: World, together: Together, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MESSAGES_ENOUGH", 1)
     world.gate = asyncio.Event()
     busy = []
-    for number in (0, 1):
+    for number in range(PRODUCERS):
         busy.append(asyncio.create_task(together.commit(number, output("busy"))))
         await turns()
-    waits = asyncio.create_task(together.commit(2, output("waits")))
+    waits = asyncio.create_task(together.commit(PRODUCERS, output("waits")))
     await turns()
     together._waiting[0].done.cancel()  # its loop has not been told yet
     together._producers.free.append(world.made[0])
@@ -175,7 +178,7 @@ async def test_a_transaction_that_hangs_is_given_up_after_its_deadline(
     assert isinstance(committing.exception(), TimeoutError)
     assert world.committed == ([["0"]] if fate == "hang after" else [])
     async with asyncio.timeout(10):
-        while together._producers.alive < 2:
+        while together._producers.alive < PRODUCERS:
             await asyncio.sleep(0.001)
 
 

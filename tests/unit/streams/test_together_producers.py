@@ -12,7 +12,7 @@ from pointsman.streams import producers
 from pointsman.streams import together as module
 from pointsman.streams.errors import Expelled, Fenced
 from pointsman.streams.shared import Shared
-from pointsman.streams.together import Together
+from pointsman.streams.together import PRODUCERS, Together
 from tests.unit.streams.together_world import World, output, shared, sound, together, turns, world
 
 __all__ = ["together", "world"]
@@ -26,11 +26,11 @@ async def test_a_producer_that_failed_is_closed_and_another_of_its_id_takes_its_
         await together.commit(0, output("0"))
     world.starts_fail = 2
     async with asyncio.timeout(10):
-        while together._producers.alive < 2 or not world.made[0].closed:
+        while together._producers.alive < PRODUCERS or not world.made[0].closed:
             await asyncio.sleep(0.001)
     # First with the same id, which ends what was left open; where that one is stuck, with others of its partitions.
-    assert world.ids == [f"g-t-together-{number}" for number in (0, 1, 0, 2, 3)]
-    assert world.open() == ["g-t-together-1", "g-t-together-3"]
+    assert world.ids == [f"g-t-together-{number}" for number in (0, 1, 2, 3, 0, 4, 5)]
+    assert world.open() == [f"g-t-together-{number}" for number in (1, 2, 3, 5)]
     await together.commit(0, output("0"))
 
 
@@ -60,27 +60,26 @@ async def test_one_that_was_fenced_comes_back_after_a_while_only(
 
 
 async def test_whatever_was_left_open_of_a_partition_is_ended_before_it_is_read(world: World) -> None:
-    together = shared((5, 2, 9))
+    together = shared((5, 2, 9, 7, 3))
     for number, ids in ((9, ["g-t-9", "g-t-together-9"]), (2, ["g-t-2"])):
         await Shared(together, number, ()).open()
         assert world.order == [
-            "start g-t-together-2",
-            "start g-t-together-5",
+            *(f"start g-t-together-{number}" for number in (2, 3, 5, 7)),
             *(f"fence {each}" for each in ids),
             "read",
         ]
-        del world.order[2:]
+        del world.order[PRODUCERS:]
     await together.end()
 
 
 async def test_a_start_that_fails_is_tried_again_by_itself(world: World) -> None:
     together = shared()
-    world.starts_fail = 3
+    world.starts_fail = PRODUCERS + 1
     await asyncio.gather(together.ready(), together.ready())
     assert together._producers.alive == 0
     assert together.alone(0), "nobody waits for it"
     async with asyncio.timeout(10):
-        while together._producers.alive < 2:
+        while together._producers.alive < PRODUCERS:
             await asyncio.sleep(0.001)
     assert not together.alone(0)
     assert sound(together)
@@ -121,7 +120,7 @@ async def test_an_id_that_was_started_here_is_not_fenced_here_again(world: World
     await Shared(together, 0, ()).open()
     assert [each for each in world.order if each.startswith("fence")] == ["fence g-t-0"]
     async with asyncio.timeout(10):
-        while together._producers.alive < 2:
+        while together._producers.alive < PRODUCERS:
             await asyncio.sleep(0.001)
 
 
@@ -152,7 +151,7 @@ async def test_a_producer_that_waits_to_be_replaced_is_not_once_the_member_is_ex
     with pytest.raises(Expelled):
         await together.commit(1, output("1"))
     await asyncio.wait({asyncio.create_task(asyncio.sleep(0.1))})
-    assert len(world.made) == 2
+    assert len(world.made) == PRODUCERS
 
 
 async def test_one_loop_that_gives_up_does_not_end_the_start_for_the_others(world: World) -> None:
@@ -164,7 +163,7 @@ async def test_one_loop_that_gives_up_does_not_end_the_start_for_the_others(worl
     await turns()
     world.start_gate.set()
     await asyncio.wait_for(waits[1], 5)
-    assert len(world.made) == 2
+    assert len(world.made) == PRODUCERS
     await together.end()
 
 
@@ -194,15 +193,15 @@ async def test_while_no_producer_is_left_each_partition_has_its_own_and_is_told_
     world: World, together: Together, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(producers, "AGAIN_MAX_S", 0.0)
-    world.fates, world.starts_fail = ["before"] * 2, 6
-    for _ in range(2):
+    world.fates, world.starts_fail = ["before"] * PRODUCERS, 3 * PRODUCERS
+    for _ in range(PRODUCERS):
         with pytest.raises(KafkaError, match="before"):
             await together.commit(0, output("x"))
     with pytest.raises(KafkaError, match="no broker"):
         await together.commit(2, output("x"))
     assert together.alone(2)
     async with asyncio.timeout(10):
-        while together._producers.alive < 2:
+        while together._producers.alive < PRODUCERS:
             await asyncio.sleep(0.001)
     assert not together.alone(2)
 
@@ -219,7 +218,7 @@ async def test_starts_that_hang_hold_nobody_up_for_ever(
     await committer.close()
     world.start_gate.set()
     async with asyncio.timeout(10):
-        while together._producers.alive < 2:
+        while together._producers.alive < PRODUCERS:
             await asyncio.sleep(0.001)
     await together.end()
 

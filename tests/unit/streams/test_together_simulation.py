@@ -13,6 +13,7 @@ from pointsman.streams import producers
 from pointsman.streams import together as module
 from pointsman.streams.errors import Fenced
 from pointsman.streams.shared import Shared
+from pointsman.streams.together import PRODUCERS
 from tests.unit.streams.together_world import World, output, shared, sound, turns, world
 
 __all__ = ["world"]
@@ -28,6 +29,7 @@ async def test_whatever_fails_each_batch_is_committed_once_and_never_after_its_l
     chance = random.Random(seed)
     monkeypatch.setattr(producers, "FENCED_S", 0.0)
     monkeypatch.setattr(module, "GATHER_S", 0.0005)
+    monkeypatch.setattr(module, "MESSAGES_ENOUGH", 3)
     monkeypatch.setattr(module, "ALONE_AFTER", 10**9)
     world.steps = chance.randint(0, 4)
     world.fates = [chance.choice(FATES) for _ in range(40)]
@@ -53,7 +55,7 @@ async def test_whatever_fails_each_batch_is_committed_once_and_never_after_its_l
                 if chance.random() < 0.05:
                     chance.choice(world.made).broken = KafkaError("died")
                 async with asyncio.timeout(chance.choice([0.0, 0.002, 0.01, 0.01])):
-                    await committer.commit(output(text))
+                    await committer.commit(output(text, messages=chance.choice([1, 1, 3])))
                 position += 1
             except (KafkaError, Fenced, TimeoutError):
                 told = is_committed(text)
@@ -67,7 +69,7 @@ async def test_whatever_fails_each_batch_is_committed_once_and_never_after_its_l
     counts = Counter(text for each in world.committed for text in each)
     assert counts == {f"{number}:{position}": 1 for number in range(many) for position in range(12)}
     async with asyncio.timeout(10):
-        while together._producers.alive < 2 or len(together._producers._open) > 2:
+        while together._producers.alive != PRODUCERS or len(together._producers._open) != PRODUCERS:
             await asyncio.sleep(0.001)
     await turns()
     assert sound(together)

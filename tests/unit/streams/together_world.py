@@ -114,6 +114,7 @@ def sound(together: Together) -> bool:
     assert sorted(ids) == sorted({*ids}), "an id has one holder"
     return (
         not together._under_way
+        and together._open == {each for each in (together._gathering,) if each is not None}
         and not together._waiting
         and pool.alive == len(pool.free) + (together._gathering is not None)
     )
@@ -141,7 +142,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     return made
 
 
-def shared(numbers: Sequence[int] = (0, 1, 2, 3)) -> Together:
+def shared(numbers: Sequence[int] = range(6)) -> Together:
     return Together(
         servers="127.0.0.1:1",
         group="g",
@@ -164,9 +165,9 @@ async def together(world: World) -> AsyncIterator[Together]:
     assert made._tasks == set()
 
 
-def output(text: str, topic: str = "out") -> Output:
+def output(text: str, topic: str = "out", messages: int = 1) -> Output:
     made = Output(metadata=text)
-    made.add(topic, 0, [(None, b"", [])])
+    made.add(topic, 0, [(None, b"", [])] * messages)
     return made
 
 
