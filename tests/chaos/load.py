@@ -28,6 +28,11 @@ LABELLED, TWICE, SPOILT = 0.15, 0.2, 0.03
 UNITS: Final = 200
 QUEUE_MAX: Final = 2_000_000
 """Records that wait in the producer while the broker is away: all of any plan."""
+STUCK_S: Final = 60.0
+"""A producer whose records the broker has not acknowledged for so long, one fault at most and the broker's start after it,
+is given up: librdkafka was seen to send nothing more after its broker had come back."""
+GIVE_UP_S: Final = 5.0
+"""So long it may take to say what it gives up."""
 
 
 @dataclass(slots=True)
@@ -64,6 +69,8 @@ class Truth:
     """What the producer said of records that may or may not be there."""
     fatal: str = ""
     """Why the producer sends no more, if so."""
+    replaced: int = 0
+    """How often the producer was given up for another."""
 
 
 def digest(value: bytes | None) -> str:
@@ -85,21 +92,22 @@ class Load(threading.Thread):
         self._number = itertools.count()
         self._answerable: list[tuple[str, bytes, bytes]] = []
         self._failure: BaseException | None = None
-        self._producer = Producer(
-            {
-                "bootstrap.servers": bootstrap,
-                "enable.idempotence": True,  # with acks=all: in order, once each, through any restart
-                "message.timeout.ms": 0,  # for ever
-                "linger.ms": 5,
-                "compression.type": plan.compression,
-                "queue.buffering.max.messages": QUEUE_MAX,
-                "queue.buffering.max.kbytes": 2_000_000,
-                "reconnect.backoff.max.ms": 1_000,
-                "topic.metadata.refresh.interval.ms": 5_000,  # a leader that it has missed is not missed for minutes
-                "log_level": 0,  # that the broker is away is no news here
-                "error_cb": self._say,
-            }
-        )
+        self._settings = {
+            "bootstrap.servers": bootstrap,
+            "enable.idempotence": True,  # with acks=all: in order, once each, through any restart
+            "message.timeout.ms": 0,  # for ever
+            "linger.ms": 5,
+            "compression.type": plan.compression,
+            "queue.buffering.max.messages": QUEUE_MAX,
+            "queue.buffering.max.kbytes": 2_000_000,
+            "reconnect.backoff.max.ms": 1_000,
+            "topic.metadata.refresh.interval.ms": 5_000,  # a leader that it has missed is not missed for minutes
+            "log_level": 0,  # that the broker is away is no news here
+            "error_cb": self._say,
+        }
+        self._producer = Producer(self._settings)
+        self._heard = time.monotonic()
+        """When the broker last acknowledged something, or nothing waited."""
 
     def _say(self, error: KafkaError) -> None:
         if error.fatal():
@@ -115,7 +123,25 @@ class Load(threading.Thread):
         self.join(30)
         if self._failure is not None:
             raise self._failure
-        return int(self._producer.flush(timeout_s))
+        until = time.monotonic() + timeout_s
+        while len(self._producer) and time.monotonic() < until:
+            self._tend(TICK_S)
+        return len(self._producer)
+
+    def _tend(self, seconds: float = 0.0) -> None:
+        """Hear what the broker has taken; a producer that it takes nothing of any more has a successor.
+
+        What the first one still held may or may not be there.
+        """
+        self._producer.poll(seconds)
+        if not len(self._producer):
+            self._heard = time.monotonic()
+        elif time.monotonic() - self._heard > STUCK_S:
+            stuck, self._producer = self._producer, Producer(self._settings)
+            stuck.purge()
+            stuck.flush(GIVE_UP_S)
+            self.truth.replaced += 1
+            self._heard = time.monotonic()
 
     def run(self) -> None:
         try:
@@ -133,7 +159,7 @@ class Load(threading.Thread):
             done = due - int(due)
             while self._orders:
                 self._spoil(self._orders.pop())
-            self._producer.poll(0)
+            self._tend()
 
     # -- what is sent ----------------------------------------------------------------------------
 
@@ -236,6 +262,7 @@ class Load(threading.Thread):
         def told(error: Any, message: Any) -> None:
             if error is None:
                 sent.partition, sent.offset = message.partition(), message.offset()
+                self._heard = time.monotonic()
             else:
                 self.truth.errors.append(f"{sent.seq}: {error}")
 
@@ -245,7 +272,7 @@ class Load(threading.Thread):
             try:
                 self._producer.produce(topic, value, key, headers=headers, on_delivery=told, **where)
             except BufferError:
-                self._producer.poll(0.1)
+                self._tend(0.1)
             else:
                 return
 

@@ -222,6 +222,7 @@ class Run:
             "faults": len(self.result.done),
             "sent": len(truth.sent),
             "acknowledged": sum(each.acknowledged for each in truth.sent),
+            "producers_replaced": truth.replaced,
             "outcomes": len(found.outcomes),
             "by_model": sum(each.by_ml for _, each in found.outcomes),
             "fallbacks": sum(each.fallback is not None for _, each in found.outcomes),
