@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import psutil
-import uvloop
 
 from benchmarks.contenders.task import Meter, Task
 from pointsman.models.registry import load_agents
-from pointsman.streams import topics
+from pointsman.streams import loop, topics
 from pointsman.streams.collector import Collector
 from pointsman.streams.decisions.lane import decision_lane
 from pointsman.streams.flags import FlagFollower
@@ -76,7 +75,7 @@ async def measured(lane: Lane, task: Task, model: Any = None) -> None:
     collector = Collector()
     await collector.start()
     meter, counter = Meter(), RECORDS.labels(lane.name)._value  # noqa: SLF001 - the library offers no reading
-    while not any(loop.buffered for loop in lane.loops.values()) and not counter.get():
+    while not any(each.buffered for each in lane.loops.values()) and not counter.get():
         _check(lane)
         await asyncio.sleep(0.001)
     meter.start()
@@ -94,9 +93,9 @@ def _check(lane: Lane) -> None:
     """A lane that begins anew again and again would be waited for without end."""
     if lane.crashed:
         raise lane.crash_reason or RuntimeError("the lane has crashed")
-    for loop in lane.loops.values():
-        if loop.failure and time.monotonic() - loop.last_progress > READY_S:
-            raise SystemExit(loop.failure)
+    for each in lane.loops.values():
+        if each.failure and time.monotonic() - each.last_progress > READY_S:
+            raise SystemExit(each.failure)
 
 
 def _cpu_s(process: Any) -> float:
@@ -104,4 +103,4 @@ def _cpu_s(process: Any) -> float:
 
 
 if __name__ == "__main__":
-    uvloop.run(main(Task.given()))
+    loop.run(main(Task.given()))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import uvloop
 from aiokafka import TopicPartition
 
 from benchmarks.contenders.lane import measured, settings_of
 from benchmarks.contenders.task import Task
+from pointsman.streams import loop
 from pointsman.streams.commit import Committer
 from pointsman.streams.decisions.lane import shared
 from pointsman.streams.lane import Lane
@@ -67,4 +67,4 @@ async def main(task: Task) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main(Task.given()))
+    loop.run(main(Task.given()))
