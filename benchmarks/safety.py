@@ -16,7 +16,7 @@ FAULTS: Final = 200
 LOGS: Final = "in a log, "
 """A finding that begins so is an unexplained error in a log; all others are of the account."""
 UNSENT: Final = "the broker has not taken "
-"""And so that of a run whose load came to a stop: what it was to measure is not there, be its account in order or not."""
+"""And so that of a run whose load came to a stop: its faults count for nothing, but what was lost in it was lost."""
 
 
 def newest(runs: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -26,7 +26,8 @@ def newest(runs: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[d
     for run in sorted(runs, key=lambda each: str(each["began"]), reverse=True):
         if sum(each["counts"].get("faults", 0) for each in found) >= FAULTS:
             break
-        whole = not any(finding.startswith(UNSENT) for finding in run["findings"])
+        stood = any(finding.startswith(UNSENT) for finding in run["findings"])
+        whole = not stood and not run["counts"].get("producers_replaced")
         (found if whole else stopped).append(run)
     return found, stopped
 
@@ -39,17 +40,18 @@ def result(records: Path = RECORDS) -> dict[str, Any] | None:
     faults = sum(each["counts"].get("faults", 0) for each in runs)
     if faults < FAULTS:
         return None
-    account = [sum(not finding.startswith(LOGS) for finding in run["findings"]) for run in runs]
+    all_findings = [finding for run in (*runs, *stopped) for finding in run["findings"]]
+    account = sum(not finding.startswith((LOGS, UNSENT)) for finding in all_findings)
     details = {
         "faults": faults,
         "runs": len(runs),
         "outcomes": sum(run["counts"].get("outcomes", 0) for run in runs),
-        "findings": sum(account),
+        "findings": account,
         "seeds": sorted(run["plan"]["seed"] for run in runs),
         "stopped": sorted(run["plan"]["seed"] for run in stopped),
     }
     # Of all runs together: a median of them would not see one loss in ten.
-    return {"rows": [asdict(LOST_OR_DOUBLED.row([sum(account)]))], "details": details}
+    return {"rows": [asdict(LOST_OR_DOUBLED.row([account]))], "details": details}
 
 
 def says(details: dict[str, Any]) -> str:

@@ -77,7 +77,7 @@ class _Joint:
 
     def look(self) -> None:
         """Whether it can go."""
-        if not self.expected or self.full or self.messages >= MESSAGES_ENOUGH:
+        if not self.expected or self.full or self.large:
             self.complete.set()
 
     def add(self, entry: _Entry) -> None:
@@ -86,6 +86,11 @@ class _Joint:
         self.expected.discard(entry.number)
         self.messages += entry.messages
         self.look()
+
+    @property
+    def large(self) -> bool:
+        """Whether it is worth a transaction by itself."""
+        return self.messages >= MESSAGES_ENOUGH
 
     @property
     def full(self) -> bool:
@@ -238,7 +243,8 @@ class Together:
 
     def _begin(self) -> _Joint | None:
         """One that gathers, if a producer is free and it is its turn."""
-        if len(self._open) >= TURNS and not any(each.messages >= MESSAGES_ENOUGH for each in self._waiting):
+        small = sum(not each.large for each in self._open)
+        if small >= TURNS and not any(each.messages >= MESSAGES_ENOUGH for each in self._waiting):
             return None
         while self._producers.free:
             producer = self._producers.free.popleft()
@@ -309,9 +315,10 @@ class Together:
                 entry.done.set_result(None) if error is None else entry.done.set_exception(error)
         if error is not None:
             self._lose(joint.producer, error)
-            return
-        self._producers.free.append(joint.producer)
-        self._load()
+        else:
+            self._producers.free.append(joint.producer)
+        if self._expelled is None:  # its turn is free, be it with another producer
+            self._load()
 
     def _break(self, joint: _Joint, error: Exception) -> None:
         """One that gathers and cannot be committed any more: what was handed in goes into another."""
@@ -335,6 +342,7 @@ class Together:
         elif joint is self._gathering:
             del self._under_way[entry]
             joint.entries.remove(entry)
+            joint.messages -= entry.messages
         elif joint.task is not None:
             joint.task.cancel()
 

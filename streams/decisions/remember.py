@@ -17,6 +17,8 @@ from pointsman.streams.decisions.duplicates import Answered, key, short
 logger = logging.getLogger(__name__)
 
 POLL_MS: Final = 200
+QUIET_POLLS: Final = 10
+"""After so many without a record the log says what is waited for."""
 
 
 class _Outcome(Struct):
@@ -86,20 +88,14 @@ async def _read(
     consumer: AIOKafkaConsumer, tp: TopicPartition, answered: Answered, since: datetime
 ) -> tuple[int, bool]:
     """How many ids it kept, and whether it met one that the window no longer reaches."""
-    count, passed, end = 0, False, None
-    silent = False
+    count, passed, end, quiet = 0, False, None, 0
     while end is None or await consumer.position(tp) < end:
         fetched = await consumer.getmany(tp, timeout_ms=POLL_MS, max_records=5_000)
         end = consumer.highwater(tp) if end is None else end  # the first answer says it
-        if not fetched and end is not None and not silent and await consumer.position(tp) < end:
-            silent = True
-            extra = {
-                "topic": tp.topic,
-                "partition": tp.partition,
-                "at": await consumer.position(tp),
-                "end": end,
-            }
-            logger.info("waiting for a transaction that is open", extra=extra)
+        quiet = 0 if fetched else quiet + 1
+        if quiet == QUIET_POLLS:
+            extra = {"topic": tp.topic, "partition": tp.partition, "end": end}
+            logger.info("nothing to read yet: a transaction may be open", extra=extra)
         ids = {}
         for record in fetched.get(tp, ()):
             known = recalled(record.value)

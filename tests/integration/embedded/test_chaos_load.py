@@ -44,7 +44,6 @@ def test_a_producer_that_hears_nothing_has_a_successor(monkeypatch: pytest.Monke
         assert truth.replaced == 0
         os.kill(broker.pid, signal.SIGSTOP)
         try:
-            monkeypatch.setattr(module, "GIVE_UP_S", 0.5)
             monkeypatch.setattr(module, "STUCK_S", 0.2)
             until(lambda: truth.replaced > 0)
             monkeypatch.setattr(module, "STUCK_S", 60.0)

@@ -52,14 +52,21 @@ def test_a_loss_shows_and_an_unexplained_log_line_is_not_one(tmp_path: Path) -> 
 
 def test_a_run_whose_load_stopped_is_no_measurement_and_is_named(tmp_path: Path) -> None:
     stopped = ["the broker has not taken 7 records 90 s after all faults"]
-    runs = [run(day, stopped if day in (1, 9) else None) for day in range(1, 15)]
+    runs = [run(day, stopped if day in (1, 9) else None) for day in range(1, 16)]
+    runs[10]["counts"]["producers_replaced"] = 1
     found = safety.result(record(tmp_path, *runs))
     assert found is not None
-    assert (found["details"]["seeds"], found["details"]["stopped"]) == (
-        [4, 5, 6, 7, 8, 10, 11, 12, 13, 14],
-        [9],
-    )
-    assert "whose load stopped: 9;" in safety.says(found["details"])
+    details = found["details"]
+    assert (details["seeds"], details["stopped"]) == ([4, 5, 6, 7, 8, 10, 12, 13, 14, 15], [9, 11])
+    assert "whose load stopped: 9, 11;" in safety.says(details)
+    assert (details["findings"], found["rows"][0]["median"]) == (0, 0)
+
+
+def test_what_a_run_lost_whose_load_stopped_was_lost(tmp_path: Path) -> None:
+    both = ["the broker has not taken 7 records", "lost: a valid request without an outcome: 1 (x)"]
+    found = safety.result(record(tmp_path, *(run(day, both if day == 9 else None) for day in range(1, 14))))
+    assert found is not None
+    assert found["rows"][0]["median"] == 1
 
 
 def test_too_few_faults_are_no_measurement(tmp_path: Path) -> None:

@@ -87,6 +87,21 @@ async def test_a_large_batch_waits_for_no_turn_and_takes_the_small_along(
     assert world.committed == [["a"], ["b"], ["c", "large"], ["d", "e", "last"]]
 
 
+async def test_a_small_batch_waits_for_small_ones_only(
+    world: World, together: Together, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MESSAGES_ENOUGH", 2)
+    world.gate = asyncio.Event()
+    tasks = []
+    for text, messages in (("large", 2), ("larger", 3), ("a", 1), ("b", 1), ("c", 1)):
+        tasks.append(asyncio.create_task(together.commit(len(tasks), output(text, messages=messages))))
+        await turns()
+    assert [each.output.metadata for each in together._waiting] == ["c"]
+    world.gate.set()
+    await asyncio.gather(*tasks)
+    assert world.committed == [["large"], ["larger"], ["a"], ["b"], ["c"]]
+
+
 async def test_a_transaction_is_bounded(world: World) -> None:
     numbers = range(2 * OUTPUTS_MAX + 1)
     together = shared(numbers)

@@ -52,6 +52,26 @@ async def test_one_that_died_while_it_gathered_loses_nothing(
     assert gathering.closed
 
 
+async def test_who_waits_for_a_turn_has_it_when_another_fails(
+    world: World, together: Together, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(producers, "AGAIN_S", 0.3)  # no producer comes in the failed ones' place meanwhile
+    world.gate, world.fates = asyncio.Event(), ["before", "before"]
+    tasks = []
+    for number in (0, 1, 2):
+        tasks.append(asyncio.create_task(together.commit(number, output(str(number)))))
+        await turns()
+    assert len(together._waiting) == 1
+    world.gate.set()
+    await asyncio.wait_for(tasks[2], 5)
+    assert world.committed == [["2"]]
+    assert together._producers.alive == PRODUCERS - 2
+    await asyncio.gather(*tasks, return_exceptions=True)
+    async with asyncio.timeout(10):
+        while together._producers.alive < PRODUCERS:
+            await asyncio.sleep(0.01)
+
+
 async def test_one_that_died_while_it_was_idle_is_passed_over(world: World, together: Together) -> None:
     world.made[0].broken = KafkaError("expired")
     together.expect(0, [])
