@@ -66,7 +66,6 @@ class _Joint:
     producer: Producer
     expected: set[int] = field(default_factory=set)
     entries: list[_Entry] = field(default_factory=list)
-    messages: int = 0
     """Handed in so far."""
     complete: asyncio.Event = field(default_factory=asyncio.Event)
     """Nobody is expected any more, or there is enough in it."""
@@ -84,13 +83,12 @@ class _Joint:
         """One more batch, which was perhaps expected."""
         self.entries.append(entry)
         self.expected.discard(entry.number)
-        self.messages += entry.messages
         self.look()
 
     @property
     def large(self) -> bool:
         """Whether it is worth a transaction by itself."""
-        return self.messages >= MESSAGES_ENOUGH
+        return sum(entry.messages for entry in self.entries) >= MESSAGES_ENOUGH
 
     @property
     def full(self) -> bool:
@@ -342,7 +340,6 @@ class Together:
         elif joint is self._gathering:
             del self._under_way[entry]
             joint.entries.remove(entry)
-            joint.messages -= entry.messages
         elif joint.task is not None:
             joint.task.cancel()
 

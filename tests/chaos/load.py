@@ -121,9 +121,8 @@ class Load(threading.Thread):
         """Stop, wait for the broker to have taken all; how many it has not."""
         self._halt.set()
         self.join(30)
-        if (
-            self.is_alive()
-        ):  # of two that tend the producer the second might give up the first one's successor
+        if self.is_alive():
+            # Of two that tend the producer the second might give up the first one's successor.
             msg = "the load does not stop"
             raise RuntimeError(msg)
         if self._failure is not None:

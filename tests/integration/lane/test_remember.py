@@ -6,8 +6,10 @@ import asyncio
 from datetime import UTC, datetime
 
 import msgspec
+import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 
+from pointsman.streams.decisions import remember as module
 from pointsman.streams.decisions.duplicates import Answered, key, short
 from pointsman.streams.decisions.remember import remember
 from tests.builders import outcome
@@ -40,7 +42,7 @@ async def test_the_newest_ids_are_read_back_past_markers_and_aborted_outcomes(
 
 
 async def test_what_lies_behind_an_open_transaction_is_read_once_that_ends(
-    kafka: Kafka, topic_prefix: str
+    kafka: Kafka, topic_prefix: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As after a worker that shared it among partitions: its outcome's position is committed, and it is not readable."""
     topic = kafka.create_topic(f"{topic_prefix}outcomes", 1)
@@ -49,6 +51,8 @@ async def test_what_lies_behind_an_open_transaction_is_read_once_that_ends(
         for name in ("open", "committed")
     ]
     answered = Answered(IDS_MAX, 3_600)
+    monkeypatch.setattr(module, "QUIET_POLLS", 2)
+    caplog.set_level("INFO", module.__name__)
 
     async def send(producer: AIOKafkaProducer, id_: str) -> None:
         made = outcome(decision_id=id_, decided_at=datetime.now(UTC), content_hash="0f" * 8)
@@ -65,6 +69,7 @@ async def test_what_lies_behind_an_open_transaction_is_read_once_that_ends(
         )
         done, _ = await asyncio.wait({reading}, timeout=1.0)
         assert not done
+        assert "nothing to read yet: a transaction may be open" in caplog.text
         await producers[0].abort_transaction()
         assert await asyncio.wait_for(reading, 30) == 1
     finally:

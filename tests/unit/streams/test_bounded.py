@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import json
 import struct
 import subprocess
 import sys
@@ -53,12 +54,16 @@ def test_the_bound_is_exact(codec: str) -> None:
 @pytest.mark.parametrize("codec", CODECS)
 def test_what_is_refused_is_never_held(codec: str) -> None:
     packed = compress(codec, bytes(64 * MIB))
-    assert peak_bytes(codec, MIB, packed) < 8 * MIB
-    assert peak_bytes(codec, 64 * MIB, packed) >= 64 * MIB, "the measuring stick measures"
+    reason, peak = inflated_alone(codec, MIB, packed)
+    assert reason == "too_large_batch"
+    assert peak < 8 * MIB
+    reason, peak = inflated_alone(codec, 64 * MIB, packed)
+    assert reason == ""
+    assert peak >= 64 * MIB, "the measuring stick measures"
 
 
 INFLATE = """
-import contextlib, sys
+import json, sys
 from pathlib import Path
 from pointsman.streams.bounded import Decoders, Refused
 
@@ -70,18 +75,24 @@ codec, bytes_max = sys.argv[1], int(sys.argv[2])
 packed = sys.stdin.buffer.read()
 inflate = getattr(Decoders(bytes_max), codec)
 Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-before = peak()
-with contextlib.suppress(Refused):
+before, reason = peak(), ""
+try:
     inflate(packed)
-print(peak() - before)
+except Refused as refused:
+    reason = refused.invalid.reason
+print(json.dumps([reason, peak() - before]))
 """
 
 
-def peak_bytes(codec: str, bytes_max: int, packed: bytes) -> int:
-    """What a process of its own takes at most: Python does not see a decompressor's own memory."""
+def inflated_alone(codec: str, bytes_max: int, packed: bytes) -> tuple[str, int]:
+    """In a process of its own: why it was refused, and the bytes that it took at most.
+
+    Python does not see a decompressor's own memory.
+    """
     command = [sys.executable, "-c", INFLATE, codec.replace("xerial", "snappy"), str(bytes_max)]
     done = subprocess.run(command, input=packed, capture_output=True, check=True)
-    return int(done.stdout)
+    reason, peak = json.loads(done.stdout)
+    return reason, peak
 
 
 @pytest.mark.parametrize("codec", CODECS)

@@ -11,7 +11,7 @@ from pointsman.streams import together as module
 from pointsman.streams.settings import Settings
 from pointsman.streams.shared import Shared
 from pointsman.streams.together import GATHER_S, OUTPUTS_MAX, PRODUCERS, Together
-from tests.unit.streams.together_world import World, output, shared, together, turns, world
+from tests.unit.streams.together_world import World, handed_in, output, shared, together, turns, world
 
 __all__ = ["together", "world"]
 
@@ -61,10 +61,7 @@ async def test_while_one_is_on_its_way_another_gathers_and_the_rest_waits(
     world: World, together: Together
 ) -> None:
     world.gate = asyncio.Event()
-    tasks = []
-    for text in ("a", "b", "c", "d"):
-        tasks.append(asyncio.create_task(together.commit(len(tasks), output(text))))
-        await turns()
+    tasks = await handed_in(together, *map(output, "abcd"))
     assert world.committed == []
     assert sum(producer.begun for producer in world.made) == 2
     world.gate.set()
@@ -77,10 +74,8 @@ async def test_a_large_batch_waits_for_no_turn_and_takes_the_small_along(
 ) -> None:
     monkeypatch.setattr(module, "MESSAGES_ENOUGH", 2)
     world.gate = asyncio.Event()
-    tasks = []
-    for text, messages in (("a", 1), ("b", 1), ("c", 1), ("large", 2), ("d", 1), ("e", 1), ("last", 2)):
-        tasks.append(asyncio.create_task(together.commit(len(tasks) % 4, output(text, messages=messages))))
-        await turns()
+    many = (("a", 1), ("b", 1), ("c", 1), ("large", 2), ("d", 1), ("e", 1), ("last", 2))
+    tasks = await handed_in(together, *(output(text, messages=messages) for text, messages in many))
     assert sum(producer.begun for producer in world.made) == len(world.made) == PRODUCERS
     world.gate.set()
     await asyncio.gather(*tasks)
@@ -92,10 +87,8 @@ async def test_a_small_batch_waits_for_small_ones_only(
 ) -> None:
     monkeypatch.setattr(module, "MESSAGES_ENOUGH", 2)
     world.gate = asyncio.Event()
-    tasks = []
-    for text, messages in (("large", 2), ("larger", 3), ("a", 1), ("b", 1), ("c", 1)):
-        tasks.append(asyncio.create_task(together.commit(len(tasks), output(text, messages=messages))))
-        await turns()
+    large = [output(text, messages=messages) for text, messages in (("large", 2), ("larger", 3))]
+    tasks = await handed_in(together, *large, *map(output, "abc"))
     assert [each.output.metadata for each in together._waiting] == ["c"]
     world.gate.set()
     await asyncio.gather(*tasks)

@@ -12,7 +12,7 @@ from pointsman.streams import together as module
 from pointsman.streams.errors import Fenced
 from pointsman.streams.shared import Shared
 from pointsman.streams.together import OUTPUTS_MAX, PRODUCERS, Together
-from tests.unit.streams.together_world import World, output, shared, together, turns, world
+from tests.unit.streams.together_world import World, handed_in, output, shared, together, turns, world
 
 __all__ = ["together", "world"]
 
@@ -57,10 +57,7 @@ async def test_who_waits_for_a_turn_has_it_when_another_fails(
 ) -> None:
     monkeypatch.setattr(producers, "AGAIN_S", 0.3)  # no producer comes in the failed ones' place meanwhile
     world.gate, world.fates = asyncio.Event(), ["before", "before"]
-    tasks = []
-    for number in (0, 1, 2):
-        tasks.append(asyncio.create_task(together.commit(number, output(str(number)))))
-        await turns()
+    tasks = await handed_in(together, *map(output, "012"))
     assert len(together._waiting) == 1
     world.gate.set()
     await asyncio.wait_for(tasks[2], 5)
@@ -144,12 +141,7 @@ async def test_nothing_is_begun_for_what_nobody_waits_for(
 ) -> None:
     monkeypatch.setattr(module, "MESSAGES_ENOUGH", 1)
     world.gate = asyncio.Event()
-    busy = []
-    for number in range(PRODUCERS):
-        busy.append(asyncio.create_task(together.commit(number, output("busy"))))
-        await turns()
-    waits = asyncio.create_task(together.commit(PRODUCERS, output("waits")))
-    await turns()
+    *busy, waits = await handed_in(together, *(output("busy") for _ in range(PRODUCERS)), output("waits"))
     together._waiting[0].done.cancel()  # its loop has not been told yet
     together._producers.free.append(world.made[0])
     together._load()
@@ -209,10 +201,7 @@ async def test_who_waited_longest_does_not_end_what_holds_the_others_too(
     together.deadline_s = 0.2
     await together.ready()
     world.gate = asyncio.Event()
-    tasks = []
-    for number in (0, 1):
-        tasks.append(asyncio.create_task(together.commit(number, output("first"))))
-        await turns()
+    tasks = await handed_in(together, output("first"), output("first"))
     waits = [asyncio.create_task(together.commit(2, output("waited")))]
     await asyncio.sleep(0.15)
     first, world.gate = world.gate, asyncio.Event()
@@ -232,10 +221,7 @@ async def test_one_that_is_given_up_before_its_first_step_is_told_to_all(world: 
     together = shared(numbers)
     await together.ready()
     world.gate = asyncio.Event()
-    busy = []
-    for number in (0, 1):
-        busy.append(asyncio.create_task(together.commit(number, output("busy"))))
-        await turns()
+    busy = await handed_in(together, output("busy"), output("busy"))
     full = [asyncio.create_task(together.commit(number, output("full"))) for number in numbers[2:]]
     await turns()
     world.gate.set()

@@ -13,7 +13,7 @@ from pointsman.streams import together as module
 from pointsman.streams.errors import Expelled, Fenced
 from pointsman.streams.shared import Shared
 from pointsman.streams.together import PRODUCERS, Together
-from tests.unit.streams.together_world import World, output, shared, sound, together, turns, world
+from tests.unit.streams.together_world import World, handed_in, output, shared, sound, together, turns, world
 
 __all__ = ["together", "world"]
 
@@ -226,10 +226,7 @@ async def test_starts_that_hang_hold_nobody_up_for_ever(
 async def test_who_waits_for_a_producer_is_told_of_the_expulsion(world: World, together: Together) -> None:
     world.gate = asyncio.Event()
     world.fates = ["expelled", "expelled"]
-    tasks = []
-    for number in (0, 1, 2):
-        tasks.append(asyncio.create_task(together.commit(number, output(str(number)))))
-        await turns()
+    tasks = await handed_in(together, *map(output, "012"))
     assert len(together._waiting) == 1
     world.gate.set()
     _, waits = await asyncio.wait(tasks, timeout=5)

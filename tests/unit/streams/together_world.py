@@ -171,6 +171,15 @@ def output(text: str, topic: str = "out", messages: int = 1) -> Output:
     return made
 
 
+async def handed_in(together: Together, *outputs: Output) -> list[asyncio.Task[None]]:
+    """Commits of these, one begun after the other, by partitions 0, 1 and so on."""
+    tasks = []
+    for number, each in enumerate(outputs):
+        tasks.append(asyncio.create_task(together.commit(number, each)))
+        await turns()
+    return tasks
+
+
 async def turns(count: int = 20) -> None:
     for _ in range(count):
         await asyncio.sleep(0)

@@ -82,6 +82,24 @@ async def test_where_the_model_fails_the_rules_answer_and_say_why(served: Any, r
     assert (arm.decisions, arm.by_ml, arm.fallbacks) == (2, 0, {reason: 2})
 
 
+@pytest.mark.parametrize(
+    ("served", "said"),
+    [
+        (raising(RuntimeError("a bug")), 1),
+        (raising(ModelFailure("model_error")), 0),
+        (lambda rows: [float("nan")] * len(rows), 0),
+    ],
+)
+async def test_what_nobody_expected_of_the_model_is_logged(
+    served: Any, said: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World(scorer=Score(served=served))
+    world.flag(100, 1)
+    await process(world, valid("a"), valid("b", 1))
+    found = [each for each in caplog.records if each.message == "asking the model failed"]
+    assert [each.exc_info is not None for each in found] == [True] * said
+
+
 @pytest.mark.parametrize(("scorer", "model"), [(None, True), (Score(), False), (None, False)])
 async def test_without_a_model_the_rules_answer_and_say_why(scorer: Score | None, model: bool) -> None:
     world = World(scorer=scorer, model=model)
