@@ -16,7 +16,7 @@ from pointsman.schemas.errors import InvalidSetting
 from pointsman.schemas.outcome import Outcome
 from pointsman.streams.decisions import emit, work
 from pointsman.streams.decisions.runtime import Runtime, runtimes
-from pointsman.streams.decisions.tally import Metadata, decode_metadata, encode_metadata
+from pointsman.streams.decisions.tally import decode_metadata
 from pointsman.streams.model.failure import ModelFailure, Reason
 from pointsman.streams.output import Committed, Output, Record
 from tests.builders import AT_MS, SEED, Rules, Score, agent, record, runtime, valid
@@ -437,17 +437,6 @@ async def test_a_ledger_begins_where_reading_began() -> None:
     ledger = decode_metadata(output.metadata).ledger
     assert ledger is not None
     assert (ledger.start, ledger.end, ledger.requests) == (0, 6, 1)
-
-
-def test_metadata_always_fits_and_keeps_what_fits() -> None:
-    even_ = {f"agent-{n}-{'x' * (n % 50)}": (n, 10**9) for n in range(200)}
-    text = encode_metadata(Metadata(even=even_, token=5))
-    assert len(text) <= 4_000
-    found = decode_metadata(text)
-    assert found.token == 5
-    assert len(found.even) > 50
-    assert found.even.items() <= even_.items()
-    assert decode_metadata("") == decode_metadata("another's") == decode_metadata('{"even": 5}') == Metadata()
 
 
 def test_the_runtime_of_an_agent_without_a_model_names_no_version_of_it() -> None:
