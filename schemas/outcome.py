@@ -138,7 +138,7 @@ class Outcome(Struct, frozen=True, kw_only=True, gc=False):
     timings: Timings
     place: Place
     content_hash: Annotated[str, Meta(pattern=r"^[0-9a-f]{16}$(?!\n)")]
-    """BLAKE2b-64 of the request's value, in hex: tells a repeated request from another with the same id."""
+    """XXH3-64 of the request's value, in hex: tells a repeated request from another with the same id."""
     history: History | UnsetType = UNSET
     """Only where the request was tried again, or sent again from the dead letters."""
     schema_version: int = 1

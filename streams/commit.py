@@ -17,7 +17,8 @@ from aiokafka.structs import OffsetAndMetadata
 
 from pointsman.streams.membership import stable_offsets
 from pointsman.streams.output import Committed, Output
-from pointsman.streams.producer import BATCH_BYTES, Producer, close, codec, send
+from pointsman.streams.producer import Producer, close, codec, send
+from pointsman.streams.record_batch import BATCH_BYTES
 from pointsman.streams.settings import Settings
 
 

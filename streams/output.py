@@ -6,12 +6,42 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from aiokafka import ConsumerRecord, TopicPartition
+import msgspec
+from aiokafka import TopicPartition
 
 Headers: TypeAlias = Sequence[tuple[str, bytes]]
 Message: TypeAlias = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
 """Key, value, headers (the batch builder takes a list and nothing else)."""
-Record: TypeAlias = "ConsumerRecord[bytes | None, bytes | None]"
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """A record as it was read: aiokafka's `ConsumerRecord`, which takes five times as long to make and to free."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    """Milliseconds; -1 where an old producer gave none."""
+    timestamp_type: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+    # What whoever else reads through the client (Faust) asks of a record.
+
+    @property
+    def checksum(self) -> None:
+        """Its format has none."""
+
+    @property
+    def serialized_key_size(self) -> int:
+        """Bytes of the key, -1 for none."""
+        return -1 if self.key is None else len(self.key)
+
+    @property
+    def serialized_value_size(self) -> int:
+        """Bytes of the value, -1 for none."""
+        return -1 if self.value is None else len(self.value)
 
 
 @dataclass(slots=True)

@@ -12,16 +12,16 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
+from pointsman.streams import produce_request
 from pointsman.streams.errors import Expelled, Fenced
 from pointsman.streams.membership import Member, ProducerExpelled, install
 from pointsman.streams.output import Message, Output
+from pointsman.streams.record_batch import BATCH_BYTES, record_batches
 from pointsman.streams.settings import Settings
 from pointsman.streams.transactions import Transactions, unasked
 
 logger = logging.getLogger(__name__)
 
-BATCH_BYTES: Final = 900_000
-"""Below the broker's default `message.max.bytes` (1,048,588) with room for batch and record headers."""
 RETRY_MS: Final = 10
 """Wait before a request is sent again."""
 CLOSE_S: Final = 3.0
@@ -42,6 +42,7 @@ class Producer:
     ) -> None:
         """``member``: whose partitions it commits; the broker refuses offsets of one that the group has expelled."""
         self._group = group
+        produce_request.install()
         # The broker's own limit lies above our deadline, so that our abort comes first.
         self.client = AIOKafkaProducer(
             bootstrap_servers=servers,
@@ -116,8 +117,8 @@ async def send(
     """Hand all messages over, in batches built here: one future a batch instead of one a message."""
     futures = []
     for (topic, partition), messages in by_place.items():
-        for batch in batches(producer, messages):
-            future = await producer.send_batch(batch, topic, partition=partition)
+        for each in batches(producer, messages):
+            future = await producer.send_batch(each, topic, partition=partition)
             # Where another step of the transaction fails first nobody asks for this one's error.
             unasked(future)
             futures.append(future)
@@ -126,14 +127,24 @@ async def send(
 
 def batches(producer: AIOKafkaProducer, messages: Sequence[Message]) -> Iterable[Any]:
     """Record batches, each as large as may be."""
-    batch = producer.create_batch()
+    accumulator = producer._message_accumulator  # noqa: SLF001 - the client has no public way
+    if accumulator._compression_type:  # noqa: SLF001
+        return clients_batches(producer, messages)
+    transactions = producer._txn_manager  # noqa: SLF001
+    transactional = transactions is not None and transactions.transactional_id is not None
+    return record_batches(messages, transactional=transactional)
+
+
+def clients_batches(producer: AIOKafkaProducer, messages: Sequence[Message]) -> Iterable[Any]:
+    """The same by the client's own builder, which can compress."""
+    made = producer.create_batch()
     for key, value, headers in messages:
-        if batch.append(timestamp=None, key=key, value=value, headers=headers) is None:
-            yield batch
-            batch = producer.create_batch()
-            batch.append(timestamp=None, key=key, value=value, headers=headers)
-    if batch.record_count():
-        yield batch
+        if made.append(timestamp=None, key=key, value=value, headers=headers) is None:
+            yield made
+            made = producer.create_batch()
+            made.append(timestamp=None, key=key, value=value, headers=headers)
+    if made.record_count():
+        yield made
 
 
 async def close(producer: AIOKafkaProducer) -> None:

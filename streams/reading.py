@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator
+import struct
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 import aiokafka.codec
@@ -19,6 +20,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
 from aiokafka.record._crecords import default_records, legacy_records
+from aiokafka.record.memory_records import MemoryRecords
+from crc32c import crc32c
 
 from pointsman.schemas.errors import InvalidMessage
 from pointsman.streams import metrics
@@ -38,6 +41,11 @@ MODULES: Final = (
     default_records,
     legacy_records,
 )
+LENGTH: Final = struct.Struct(">i")
+LENGTH_AT: Final = 8
+"""Of a batch: how many bytes come behind this number, whatever its format."""
+CHECKED_AT: Final = 21
+"""From here on the checksum of a batch of version 2 covers it."""
 CODECS: Final = ("gzip", "snappy", "lz4", "zstd")
 
 
@@ -52,6 +60,7 @@ def install(bytes_max: int = 0) -> None:
             name = f"{codec}_decode"
             if hasattr(module, name):
                 setattr(module, name, getattr(decoders, codec))
+    aiokafka.consumer.fetcher.MemoryRecords = Fetched
     aiokafka.consumer.fetcher.PartitionRecords = BoundedRecords
 
 
@@ -87,26 +96,47 @@ class BadChecksum(CorruptRecordException):  # type: ignore[misc]
     """A batch's bytes are not those that were written. It may be the transport, so it is fetched again."""
 
 
-class _Batches(Run):
-    """aiokafka's `MemoryRecords`: checks each batch, remembers it, and ends when enough was inflated."""
+class Fetched:
+    """aiokafka's `MemoryRecords`, and the bytes that it takes apart."""
 
-    def __init__(self, records: Any, tp: TopicPartition) -> None:
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self._records = MemoryRecords(data)
+        self.has_next: Callable[[], bool] = self._records.has_next
+        self.next_batch: Callable[[], Any] = self._records.next_batch
+        self.size_in_bytes: Callable[[], int] = self._records.size_in_bytes
+
+
+class _Batches(Run):
+    """Checks each batch, remembers it, and ends when enough was inflated."""
+
+    def __init__(self, records: Fetched, tp: TopicPartition) -> None:
         super().__init__(RUN_BYTES)
         self.last: Any = None
         self._records = records
         self._tp = tp
+        self._at = 0
 
     def has_next(self) -> bool:
-        return self.left > 0 and bool(self._records.has_next())
+        return self.left > 0 and self._records.has_next()
 
     def next_batch(self) -> Any:
         batch = self._records.next_batch()
-        if not batch.validate_crc():
+        if not self._sound(batch):
             msg = f"{self._tp.topic}[{self._tp.partition}]: the checksum of a batch is wrong"
             raise BadChecksum(msg)
         self.last = batch
         current.run = self
         return batch
+
+    def _sound(self, batch: Any) -> bool:
+        """Whether its checksum is right: by the processor's instruction, for the client's own takes 20 times as long."""
+        data, at = self._records.data, self._at
+        (length,) = LENGTH.unpack_from(data, at + LENGTH_AT)
+        self._at = end = at + LENGTH_AT + LENGTH.size + length
+        if batch.producer_id is None:  # the formats before version 2 have another checksum, elsewhere
+            return bool(batch.validate_crc())
+        return bool(batch.crc == crc32c(memoryview(data)[at + CHECKED_AT : end]))
 
 
 class BoundedRecords(PartitionRecords):  # type: ignore[misc]
@@ -123,6 +153,19 @@ class BoundedRecords(PartitionRecords):  # type: ignore[misc]
 
     def __iter__(self) -> Iterator[Record]:
         return self._records_iterator  # without a call in between for each record
+
+    def _consumer_record(self, tp: TopicPartition, record: Any) -> Record:
+        headers = record.headers
+        return Record(
+            tp[0],
+            tp[1],
+            record.offset,
+            record.timestamp,
+            record.timestamp_type,
+            record.key,
+            record.value,
+            tuple(headers) if headers else (),
+        )
 
     def _read(self) -> Iterator[Record]:
         began = self.next_fetch_offset

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import msgspec
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import TopicPartition
 
 from pointsman.schemas.errors import InvalidMessage
 from pointsman.streams.output import Record
 
 
-@dataclass
-class Unreadable(ConsumerRecord):  # type: ignore[misc]
+class Unreadable(Record, frozen=True, kw_only=True, gc=False):
     """Without key and value, at the batch's last offset: whoever is done with it goes on behind the batch."""
 
     error: InvalidMessage
@@ -53,8 +50,20 @@ def unreadable(
 ) -> Unreadable:
     """The record for a batch with these first and last offsets; ``timestamp`` in milliseconds."""
     first, last = offsets
-    place = (tp.topic, tp.partition, last, timestamp, 0)
-    return Unreadable(*place, None, None, None, -1, -1, (), error, first, sha256, size, crc32c)
+    return Unreadable(
+        tp.topic,
+        tp.partition,
+        last,
+        timestamp,
+        0,
+        None,
+        None,
+        error=error,
+        first_offset=first,
+        sha256=sha256,
+        size=size,
+        crc32c=crc32c,
+    )
 
 
 def error_of(record: Record, found: InvalidMessage) -> InvalidMessage:

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Annotated, Any
 
 import msgspec
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import TopicPartition
 from msgspec import Meta, Struct
 
 from pointsman.models.agent import Agent
@@ -136,7 +136,7 @@ def record(
     timestamp: int = AT_MS,
 ) -> Record:
     """A record as the consumer hands it over."""
-    return ConsumerRecord(
+    return Record(
         topic=topic,
         partition=partition,
         offset=offset,
@@ -144,9 +144,6 @@ def record(
         timestamp_type=0,
         key=key,
         value=value,
-        checksum=None,
-        serialized_key_size=-1 if key is None else len(key),
-        serialized_value_size=-1 if value is None else len(value),
         headers=tuple(headers),  # type: ignore[arg-type]
     )
 

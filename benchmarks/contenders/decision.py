@@ -127,7 +127,7 @@ class Decide:
                 model_ms=model_ms if candidate else None,
             ),
             place=Place(topic=record.topic, partition=record.partition, offset=record.offset),
-            content_hash=content_hash(record.value),
+            content_hash=f"{content_hash(record.value):016x}",
         )
         return request.id.encode(), self._encode(outcome)
 

@@ -20,7 +20,8 @@ import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from pointsman.streams.lane import POLL_MS
-from pointsman.streams.producer import BATCH_BYTES, RETRY_MS, batches
+from pointsman.streams.producer import RETRY_MS, clients_batches
+from pointsman.streams.record_batch import BATCH_BYTES
 from pointsman.streams.source import FETCH_BYTES
 
 
@@ -83,7 +84,7 @@ async def _step(task: Bare, consumer: AIOKafkaConsumer, producer: AIOKafkaProduc
     await producer.begin_transaction()
     sent = []
     for tp, records in fetched.items():
-        for batch in batches(producer, [(record.key, record.value, []) for record in records]):
+        for batch in clients_batches(producer, [(record.key, record.value, []) for record in records]):
             sent.append(await producer.send_batch(batch, task.target, partition=tp.partition))
     positions = {tp: records[-1].offset + 1 for tp, records in fetched.items()}
     await producer.send_offsets_to_transaction(positions, task.group)

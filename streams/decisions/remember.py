@@ -36,7 +36,7 @@ def recalled(value: bytes | None) -> tuple[str, int, datetime] | None:
     """Of a record of the outcomes' topic: id, 32 bits of the content's hash, and when; None where it is not ours."""
     try:
         outcome = _decode(value or b"")
-        return outcome.decision_id, short(outcome.content_hash), outcome.decided_at
+        return outcome.decision_id, short(int(outcome.content_hash, 16)), outcome.decided_at
     except (DecodeError, ValueError, RecursionError):  # the sink reports it
         return None
 

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from aiokafka import ConsumerRecord
 from msgspec.structs import replace
 
 from pointsman.schemas.codec import Decoder, encode
@@ -122,7 +121,7 @@ def returned(record: Record, requests: str) -> tuple[Record, Came]:
         raise InvalidMessage("no_context", HEADER_KEPT, "the context that Pointsman wrote")
     headers = tuple((name, value) for name, value in record.headers if name != HEADER_KEPT)
     place = Place(topic=record.topic, partition=record.partition, offset=record.offset)
-    request = ConsumerRecord(
+    request = Record(
         topic=kept.place.topic,
         partition=kept.place.partition,
         offset=kept.place.offset,
@@ -130,9 +129,6 @@ def returned(record: Record, requests: str) -> tuple[Record, Came]:
         timestamp_type=record.timestamp_type,
         key=record.key,
         value=record.value,
-        checksum=None,
-        serialized_key_size=record.serialized_key_size,
-        serialized_value_size=record.serialized_value_size,
         headers=headers,
     )
     return request, Came(kept.attempt, kept, place, _sent_again(headers, requests))

@@ -38,7 +38,7 @@ class Accepted(msgspec.Struct, gc=False):
     record: Record
     request: DecisionRequest
     input: Any
-    content_hash: str
+    content_hash: int
 
 
 @dataclass(slots=True)

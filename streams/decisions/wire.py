@@ -125,7 +125,7 @@ class OutcomeWriter:
                 waited.part,
                 self._timings[candidate],
                 self._place(record.topic, record.partition),
-                b'%d},"content_hash":"%b"' % (record.offset, accepted.content_hash.encode()),
+                b'%d},"content_hash":"%016x"' % (record.offset, accepted.content_hash),
                 b"" if history is UNSET else b',"history":' + _encode(history),
                 b',"schema_version":1}',
             )

@@ -45,8 +45,9 @@ async def sent(world: World, percentage: float, **changes: Any) -> None:
         value = request(f"r{n}", **{"input": {"p": p, "text": "é\u0000\u2028"}, "unit": f"u-{n}", **changes})
         world.broker.produce(msgspec.json.encode(value), f"u-{n}".encode())
     world.broker.produce(msgspec.json.encode(request("r9", requested_at="2026-01-01T02:00:00+02:00")), b"r9")
-    for each in world.broker.requests:
-        each.__dict__["headers"] = (TRACE,)
+    world.broker.requests = [
+        msgspec.structs.replace(each, headers=(TRACE,)) for each in world.broker.requests
+    ]
     for value_, key in ((b"nonsense", b"x"), (None, None), (b"x" * 300_000, b"k")):
         world.broker.produce(value_, key)
     await world.caught_up()
@@ -163,8 +164,7 @@ async def test_what_waits_and_what_it_leads_to_keeps_its_contract() -> None:
     again = Redriven(count=1, place=place, letter=place, first_error=cause)
     for id_, text in (("a", "boom"), ("b", "fine")):
         value = msgspec.json.encode(request(id_, input={"text": text}))
-        world.broker.produce(value, id_.encode())
-        world.broker.requests[-1].__dict__["headers"] = (TRACE, (HEADER_REDRIVEN, encode(again)))
+        world.broker.produce(value, id_.encode(), headers=(TRACE, (HEADER_REDRIVEN, encode(again))))
     await world.settled()
     await world.stop()
     for tp in world.inputs[1:]:

@@ -12,6 +12,7 @@ from aiokafka.codec import gzip_encode, lz4_encode, snappy_encode
 from aiokafka.errors import for_code
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c, encode_varint
 
 HEADER = struct.Struct(">qiibIhiqqqhii")
@@ -75,6 +76,13 @@ def ours(pairs: Sequence[Pair]) -> bytes:
     for place, (key, value) in enumerate(pairs):
         builder.append(place, TIME_MS, key, value, [])
     return bytes(builder.build())
+
+
+def read(batch: bytes) -> list[Pair]:
+    """Keys and values of a batch as aiokafka reads them, its checksum checked."""
+    found = MemoryRecords(batch).next_batch()
+    assert found.validate_crc()
+    return [(each.key, each.value) for each in found]
 
 
 async def put(bootstrap: str, topic: str, partition: int, *raw: bytes) -> list[int]:

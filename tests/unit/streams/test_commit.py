@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, ProducerFenced
-from aiokafka.producer.message_accumulator import BatchBuilder, MessageAccumulator
+from aiokafka.producer.message_accumulator import MessageAccumulator
 
 from pointsman.streams import commit
 from pointsman.streams import producer as producers
@@ -18,6 +18,7 @@ from pointsman.streams.commit import AtLeastOnce, Transactional, committed
 from pointsman.streams.errors import Fenced
 from pointsman.streams.output import Message, Output
 from pointsman.streams.producer import batches, merged
+from pointsman.streams.record_batch import RecordBatch
 from pointsman.streams.settings import Settings
 from tests.support.producers import producer
 
@@ -30,16 +31,16 @@ ONE, TWO = TopicPartition("t", 0), TopicPartition("u", 0)
 class Producer:
     """Notes each call; fails at the one that is named."""
 
-    def __init__(self, fails_at: str = "", error: Exception | None = None, batch_bytes: int = 10_000) -> None:
+    def __init__(self, fails_at: str = "", error: Exception | None = None) -> None:
         self.calls: list[str] = []
         self.sent: list[tuple[str, int, int]] = []
         self.offsets: Any = None
         self._fails_at = fails_at
         self._error = error or KafkaError()
-        self._batch_bytes = batch_bytes
         self.client = SimpleNamespace(close=self._close)
         self._sender = SimpleNamespace(close=self._ended)
-        self._message_accumulator = SimpleNamespace(_batches={}, _pending_batches=set())
+        self._message_accumulator = SimpleNamespace(_batches={}, _pending_batches=set(), _compression_type=0)
+        self._txn_manager = SimpleNamespace(transactional_id="t")
 
     async def _ended(self) -> None:
         self._call("end")
@@ -48,9 +49,6 @@ class Producer:
         self.calls.append(name)
         if name == self._fails_at:
             raise self._error
-
-    def create_batch(self) -> BatchBuilder:
-        return BatchBuilder(self._batch_bytes, 0, is_transactional=True)
 
     async def start(self) -> None:
         self._call("start")
@@ -61,7 +59,7 @@ class Producer:
     async def _close(self) -> None:
         self._call("cut")
 
-    async def send_batch(self, batch: BatchBuilder, topic: str, *, partition: int) -> asyncio.Future[None]:
+    async def send_batch(self, batch: RecordBatch, topic: str, *, partition: int) -> asyncio.Future[None]:
         self._call("send")
         self.sent.append((topic, partition, batch.record_count()))
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -184,7 +182,7 @@ async def test_messages_the_offsets_and_the_end_follow_one_another() -> None:
     answers: list[asyncio.Future[None]] = []
     at_once = producer.send_batch
 
-    async def later(batch: BatchBuilder, topic: str, *, partition: int) -> asyncio.Future[None]:
+    async def later(batch: RecordBatch, topic: str, *, partition: int) -> asyncio.Future[None]:
         await at_once(batch, topic, partition=partition)
         answers.append(asyncio.get_running_loop().create_future())
         return answers[-1]
@@ -267,16 +265,6 @@ async def test_positions_that_were_never_committed_are_none_and_bring_no_metadat
     admin: Any = Offsets({ONE: (-1, "junk")})
     found = await committed(admin, "g", [ONE, TWO])
     assert (found.positions, found.metadata) == ({ONE: None, TWO: None}, "")
-
-
-@pytest.mark.parametrize("size", [10, 900, 4_000, 20_000])
-def test_batches_hold_every_message_once_in_order(size: int) -> None:
-    producer: Any = Producer(batch_bytes=10_000)
-    messages = [message(n, size) for n in range(50)]
-    found = list(batches(producer, messages))
-    assert sum(batch.record_count() for batch in found) == 50
-    assert (len(found) > 1) is (size > 100)
-    assert all(batch.size() <= 10_000 or batch.record_count() == 1 for batch in found)
 
 
 def test_no_messages_make_no_batch() -> None:

@@ -10,7 +10,6 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
-from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import ConsumerRecord
 
 from pointsman.schemas import dead_letter
@@ -18,6 +17,7 @@ from pointsman.schemas.errors import InvalidMessage
 from pointsman.streams import metrics, reading
 from pointsman.streams.decisions.validate import Rejected, letter
 from pointsman.streams.unreadable import Unreadable, error_of
+from tests.builders import record
 from tests.support import batches
 from tests.support.batches import made, pack
 
@@ -36,7 +36,7 @@ def limited() -> Any:
 
 def fetched(raw: bytes, *, at: int = 0, aborted: Any = ()) -> Any:
     """As aiokafka's fetcher makes it."""
-    return fetcher.PartitionRecords(TP, MemoryRecords(raw), list(aborted), at, None, None, True, 1)
+    return fetcher.PartitionRecords(TP, fetcher.MemoryRecords(raw), list(aborted), at, None, None, True, 1)
 
 
 def bomb(codec: str, *, base: int = 0, count: int = 3) -> bytes:
@@ -211,9 +211,19 @@ def test_the_places_in_aiokafka_are_there() -> None:
         wanted = set(reading.CODECS) - ({"zstd"} if "legacy" in name else set())
         for codec in wanted:
             assert getattr(module, f"{codec}_decode").__self__.bytes_max == MIB, (name, codec)
-    fields = ["topic", "partition", "offset", "timestamp", "timestamp_type", "key", "value", "checksum"]
-    fields += ["serialized_key_size", "serialized_value_size", "headers"]
-    assert list(ConsumerRecord.__dataclass_fields__) == fields
+    assert fetcher.MemoryRecords is reading.Fetched
+
+
+def test_a_record_says_all_that_the_clients_own_does() -> None:
+    """Faust reads through the same client."""
+    for key, value in SMALL:
+        mine = record(value, key=key, headers=[("h", b"1")])
+        sizes = (-1 if each is None else len(each) for each in (key, value))
+        its = ConsumerRecord(
+            mine.topic, 0, 0, mine.timestamp, 0, key, value, None, *sizes, headers=(("h", b"1"),)
+        )
+        for field in ConsumerRecord.__dataclass_fields__:
+            assert getattr(mine, field) == getattr(its, field), field
 
 
 def test_the_old_format_is_bounded_too() -> None:

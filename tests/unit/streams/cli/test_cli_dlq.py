@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from aiokafka import TopicPartition
 
@@ -118,11 +119,11 @@ def test_the_arm_and_the_first_place_go_on_from_one_redrive_to_the_next() -> Non
     assigned = Assigned(arm="candidate", percentage=5, version=3)
     kept = Kept(attempt=4, place=PLACE, requested_ms=AT_MS, first_error=CAUSE, assigned=assigned)
     refused = valid("a", 7)
-    refused.__dict__["headers"] = (("mine", b"1"), ("reason", b"forged"))
+    refused = msgspec.structs.replace(refused, headers=(("mine", b"1"), ("reason", b"forged")))
     headers: Any = message_headers(of(refused, kept=kept))
     assert [name for name, _ in headers] == ["mine", HEADER_REDRIVEN]
     again = valid("a", 99)
-    again.__dict__["headers"] = tuple(headers)
+    again = msgspec.structs.replace(again, headers=tuple(headers))
     second = of(again)
     assert (second.times_redriven, second.redriven and second.redriven.count) == (1, 1)
     headers = message_headers(second)
@@ -131,7 +132,7 @@ def test_the_arm_and_the_first_place_go_on_from_one_redrive_to_the_next() -> Non
         count=1, place=PLACE, letter=second.letter, first_error=CAUSE, assigned=assigned
     )
     third = valid("a", 200)
-    third.__dict__["headers"] = tuple(headers)
+    third = msgspec.structs.replace(third, headers=tuple(headers))
     twice = of(third).redriven
     assert twice == Redriven(count=2, place=PLACE, letter=second.letter, first_error=CAUSE, assigned=assigned)
     assert obstacle(of(third), NAMES, 2).startswith("it came back 2 times")

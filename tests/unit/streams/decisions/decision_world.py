@@ -262,7 +262,9 @@ class World:
         self.restores += 1
         if self.restore_hook is not None:
             await self.restore_hook()
-        answered.keep({key(o.decision_id): short(o.content_hash) for o in self.broker.outcomes()}, 1.0)
+        answered.keep(
+            {key(o.decision_id): short(int(o.content_hash, 16)) for o in self.broker.outcomes()}, 1.0
+        )
 
     def flag(self, percentage: float, version: int, agent_name: str = "small", seed: str = SEED) -> None:
         self.flags.apply(flag(percentage, version, agent_name, seed))

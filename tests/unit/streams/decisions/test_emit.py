@@ -92,7 +92,7 @@ def decisions(draw: st.DrawFn) -> Decision:
             record(b"{}", topic=topic, partition=partition, offset=offset, timestamp=timestamp),
             request,
             Small(),
-            "0f" * 8,
+            draw(st.integers(0, 2**64 - 1)),
         )
         for request, (topic, partition, offset), _, _, _, _, timestamp in parts
     ]
@@ -155,7 +155,7 @@ def expected(decision: Decision, i: int) -> Outcome:
         place=Place(
             topic=accepted.record.topic, partition=accepted.record.partition, offset=accepted.record.offset
         ),
-        content_hash=accepted.content_hash,
+        content_hash=f"{accepted.content_hash:016x}",
         history=decision.histories[i] if decision.histories else UNSET,
     )
 
@@ -244,7 +244,7 @@ def test_an_answer_made_anew_is_not_taken_for_one_that_has_gone() -> None:
     for n in range(50):
         answer = Answer(decider="rules@1", prediction="yes", score=n / 100, confidence=0.9, reason=str(n))
         request = DecisionRequest(id=f"r{n}", agent="small", input=msgspec.Raw(b"{}"))
-        decision_of.requests = [Accepted(record(b"{}"), request, Small(), "0f" * 8)]
+        decision_of.requests = [Accepted(record(b"{}"), request, Small(), 15)]
         decision_of.rows, decision_of.candidates = [(1.0, 2.0)], [False]
         decision_of.rules, decision_of.asked = [answer], Asked([None])
         ((_, value, _),) = emit(decision_of, NOW + timedelta(seconds=n)).outcomes

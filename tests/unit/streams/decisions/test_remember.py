@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pointsman.streams import reading
-from pointsman.streams.decisions.duplicates import Answered, key, short
+from pointsman.streams.decisions.duplicates import Answered, key
 from pointsman.streams.decisions.remember import remember
 from pointsman.streams.output import Record
 from tests.builders import outcome, record
@@ -56,7 +56,7 @@ class Log:
 
     def known(self, answered: Answered) -> list[str]:
         """The ids that are remembered, each with its content."""
-        return [id_ for n, id_ in enumerate(self.ids) if answered.get(key(id_)) == short(f"{n:08x}")]
+        return [id_ for n, id_ in enumerate(self.ids) if answered.get(key(id_)) == n]
 
     async def start(self) -> None:
         self.running = True

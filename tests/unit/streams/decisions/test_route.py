@@ -24,7 +24,7 @@ def accepted(unit: str | None, id_: str = "r1", agent: str = "small", offset: in
     value = request(id_, agent=agent, unit=unit)
     raw = msgspec.json.encode(value)
     made = record(raw, offset=offset, timestamp=AT_MS + offset)
-    return Accepted(made, msgspec.json.decode(raw, type=DecisionRequest), Small(), f"{offset:016x}")
+    return Accepted(made, msgspec.json.decode(raw, type=DecisionRequest), Small(), offset)
 
 
 @given(

@@ -17,7 +17,7 @@ from pointsman.schemas.retry import HEADER_KEPT, HEADER_REDRIVEN
 from pointsman.streams.decisions.duplicates import Answered, key
 from pointsman.streams.decisions.validate import HEADER_BYTES_MAX, Checked, Rejected, Validator, letter
 from pointsman.streams.output import Record
-from pointsman.streams.producer import BATCH_BYTES
+from pointsman.streams.record_batch import BATCH_BYTES
 from tests.builders import agent, record, request, valid
 
 LIMIT = 262_144

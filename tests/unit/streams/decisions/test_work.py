@@ -415,7 +415,7 @@ async def test_ids_are_read_back_when_that_failed_the_first_time() -> None:
 async def test_a_record_without_a_time_or_from_the_future_has_no_absurd_latency(timestamp: int) -> None:
     world = World(scorer=Score())
     late = valid("a")
-    late.__dict__["timestamp"] = timestamp
+    late = msgspec.structs.replace(late, timestamp=timestamp)
     (outcome,) = outcomes(await process(world, late))
     assert outcome.timings.total_ms == 0
 
