@@ -32,10 +32,14 @@ def encode(message: msgspec.Struct) -> bytes:
 def too_deep(value: bytes, limit: int = DEPTH_MAX) -> bool:
     """Whether arrays and objects nest deeper than ``limit``. Costs two counts for all small messages.
 
-    A message with many brackets, as of a long list of files, is peeled: each pass takes the innermost pairs
-    away, and a flat one is gone after three. Strings are left out first, since brackets in them say nothing.
+    In a long list of objects each one opens where the last has just closed, so it opens no level of its own.
+    (Such a place within a string adds to both counts.)
+
+    What has many brackets all the same is peeled: each pass takes the innermost pairs away, and a flat one is gone
+    after three. Strings are left out first, since brackets in them say nothing.
     """
-    if value.count(b"[") + value.count(b"{") <= limit:
+    opened = value.count(b"[") + value.count(b"{")
+    if opened <= limit or opened - value.count(b"},{") - value.count(b"}, {") <= limit:
         return False
     if b"\\" not in value:  # no quote is escaped, so every second part lies outside of strings
         brackets = b"".join(value.split(b'"')[::2]).translate(None, _NO_BRACKETS)

@@ -74,22 +74,21 @@ def _of_files(files: Sequence[ChangedFile]) -> Row:  # noqa: PLR0912
     depth = 99
     directories = set()
     for file in files:
-        kind, is_public, is_interface, directory = known(file.path) or path_class(file.path)
+        path = file.path
+        kind, is_public, is_interface, directory, levels = known(path) or path_class(path)
         if kind <= 3:  # paths.LAST_DOCUMENTATION
             continue
-        if file.previous is not None and path_class(file.previous)[0] <= 3:
+        if (previous := file.previous) is not None and path_class(previous)[0] <= 3:
             continue
         directories.add(directory)
         if kind == 4:  # paths.SOURCE
             source += 1
-            status = file.status
             plus = file.added
             minus = file.removed
             added += plus
             removed += minus
-            if plus + minus > largest:  # noqa: PLR1730
-                largest = plus + minus
-            levels = directory.count("/")
+            if (lines := plus + minus) > largest:
+                largest = lines
             if levels < depth:  # noqa: PLR1730
                 depth = levels
             if is_public:
@@ -98,7 +97,7 @@ def _of_files(files: Sequence[ChangedFile]) -> Row:  # noqa: PLR0912
                 if is_interface:
                     interface += 1
                     interface_added += plus
-            if status != "M":
+            if (status := file.status) != "M":
                 if status == "A":
                     new += 1
                     public_new += is_public

@@ -39,6 +39,9 @@ class PathClass(NamedTuple):
     interface: bool
     """Source whose name promises a surface: command line, options, settings, routes, rules, package roots."""
     directory: str
+    """The same object for all paths in it: what many share stays in the processor's caches."""
+    levels: int
+    """Slashes in the directory."""
 
 
 _SOURCE_SUFFIXES: Final = frozenset(
@@ -239,6 +242,8 @@ _INTERFACE_FOLDERS: Final = frozenset(
 
 
 class _Folder(NamedTuple):
+    path: str
+    levels: int
     names: frozenset[str]
     in_docs: bool
     """Inside a docs tree, which does not itself lie among tests or examples."""
@@ -278,7 +283,7 @@ def _classify(path: str) -> PathClass:
     surface = (
         stem in _INTERFACE_STEMS or suffix in ("h", "hpp") or not _INTERFACE_FOLDERS.isdisjoint(folder.names)
     )
-    return PathClass(kind, public, public and surface, directory)
+    return PathClass(kind, public, public and surface, folder.path, folder.levels)
 
 
 def _folder(directory: str) -> _Folder:
@@ -287,15 +292,17 @@ def _folder(directory: str) -> _Folder:
     if found is None:
         if len(_folders) >= CACHE_MAX:
             _folders.clear()
-        found = _folders[directory] = _read_folder(directory.lower().split("/") if directory else [])
+        found = _folders[directory] = _read_folder(directory)
     return found
 
 
-def _read_folder(names: list[str]) -> _Folder:
+def _read_folder(directory: str) -> _Folder:
+    names = directory.lower().split("/") if directory else []
     docs = next((i for i, name in enumerate(names) if name in _DOCS_FOLDERS), len(names))
     tried = any(name in _TEST_FOLDERS or name in _EXAMPLE_FOLDERS for name in names[:docs])
     private = any(name.startswith("_") or name in _INTERNAL_FOLDERS for name in names)
-    return _Folder(frozenset(names), docs < len(names) and not tried, tried, private)
+    in_docs = docs < len(names) and not tried
+    return _Folder(directory, directory.count("/"), frozenset(names), in_docs, tried, private)
 
 
 def _kind(folder: _Folder, name: str, stem: str, suffix: str) -> int:

@@ -69,12 +69,11 @@ def signals(subject: str) -> tuple[int, int]:
     words = subject.encode("utf-8", "replace").translate(_LETTERS).split()
     bits = 0
     count = len(words)
-    for found in map(_BITS.get, words):
-        if found:
-            if found >= MASKED:
-                count -= 1
-            else:
-                bits |= found
+    for found in filter(None, map(_BITS.get, words)):
+        if found >= MASKED:
+            count -= 1
+        else:
+            bits |= found
     return bits, count
 
 

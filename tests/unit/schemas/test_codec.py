@@ -252,7 +252,7 @@ brackets = st.recursive(
 
 @given(brackets, st.integers(0, 8))
 def test_depth_is_counted_as_a_parser_would(value: object, limit: int) -> None:
-    for text in (json.dumps(value), json.dumps(value, indent=1)):
+    for text in (json.dumps(value), json.dumps(value, indent=1), json.dumps(value, separators=(",", ":"))):
         assert too_deep(text.encode(), limit) is (depth(value) > limit)
 
 
@@ -271,6 +271,18 @@ def test_the_limit_of_depth_is_exact_for_every_way_to_nest(ways: list[tuple[str,
 
     assert not too_deep(nested(32))
     assert too_deep(nested(33))
+
+
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")])
+def test_a_list_of_objects_and_what_looks_like_one_hide_no_depth(separators: tuple[str, str]) -> None:
+    def beside(levels: int) -> bytes:
+        inner: object = [{"a": {"b": 1}}] * 20
+        for level in range(levels - 3):
+            inner = [inner, "},{" * 40, "}, {" * 40] if level % 2 else {"a": inner, "b": "},{", "c": [{}, {}]}
+        return json.dumps(inner, separators=separators).encode()
+
+    assert not too_deep(beside(32))
+    assert too_deep(beside(33))
 
 
 @pytest.mark.timeout(20)
