@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import repeat
 from typing import Final, NamedTuple
 
 from msgspec import UNSET, UnsetType
@@ -75,26 +76,27 @@ def emit(decision: Decision, now: datetime) -> Decided:
     writer = _writer(decision, now)
     failure = decision.asked.failure
     sums = _Sums()
-    for i, accepted in enumerate(decision.requests):
-        candidate, rules, ml = decision.candidates[i], decision.rules[i], decision.asked.answers[i]
-        by_ml = candidate and ml is not None
-        answer = ml if candidate and ml is not None else rules
-        fallback = failure if candidate and ml is None else None
+    histories = decision.histories or repeat(UNSET)
+    each = zip(
+        decision.requests,
+        decision.rows,
+        decision.candidates,
+        decision.rules,
+        decision.asked.answers,
+        histories,
+        strict=False,  # the last has no end; the others are parallel, as `Decision` says
+    )
+    for i, (accepted, row, candidate, rules, ml, history) in enumerate(each):
         known = writer.known(rules)
-        if by_ml:
-            served = writer.serve(answer, ml=True, candidate=True)
+        if candidate and ml is not None:
+            answer, by_ml, fallback = ml, True, None
+            served = writer.serve(ml, known, ml=True, candidate=True)
         else:
+            answer, by_ml, fallback = rules, False, failure if candidate else None
             served = writer.served(known, candidate=candidate, fallback=fallback)
         waited = writer.waited(accepted.record.timestamp)
         value = writer.write(
-            accepted,
-            decision.rows[i],
-            candidate=candidate,
-            rules=known,
-            ml=ml,
-            served=served,
-            waited=waited,
-            history=UNSET if decision.histories is None else decision.histories[i],
+            accepted, row, candidate=candidate, ml=ml, served=served, waited=waited, history=history
         )
         if len(value) > OUTCOME_BYTES_MAX:
             decided.too_large.append(_too_large(accepted, len(value)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -17,8 +17,8 @@ BYTES_MAX: Final = 2_000
 _encode = msgspec.json.Encoder().encode
 
 
-class Served(NamedTuple):
-    """The part of an outcome that says what was served; the same for all requests with the same answer."""
+class Served(msgspec.Struct, frozen=True, gc=False):
+    """The part of an outcome that says what was served, and after it the rules' answer."""
 
     part: bytes
     action: Action
@@ -48,10 +48,12 @@ class KnownAnswers:
     def of(self, answer: Answer) -> Known:
         """What is known of it, from now on at least its encoding."""
         known = self._known.get(id(answer))
-        if known is None:
-            known = Known(answer, _encode(answer))
-            if len(known.encoded) <= BYTES_MAX:
-                if len(self._known) >= KNOWN_MAX:
-                    del self._known[next(iter(self._known))]
-                self._known[id(answer)] = known
+        return self._remembered(answer) if known is None else known
+
+    def _remembered(self, answer: Answer) -> Known:
+        known = Known(answer, _encode(answer))
+        if len(known.encoded) <= BYTES_MAX:
+            if len(self._known) >= KNOWN_MAX:
+                del self._known[next(iter(self._known))]
+            self._known[id(answer)] = known
         return known

@@ -8,7 +8,7 @@ encoding byte for byte, which a test holds true for any content.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, get_args
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -16,15 +16,21 @@ from msgspec import UNSET, UnsetType
 from pointsman.models.decider import Row
 from pointsman.schemas.control import Flag
 from pointsman.schemas.latency import bucket
-from pointsman.schemas.outcome import Answer, FlagState, History
+from pointsman.schemas.outcome import Action, Answer, FlagState, History
 from pointsman.schemas.retry import Assigned
 from pointsman.streams.decisions.known import Known, Served
 from pointsman.streams.decisions.runtime import Runtime
 from pointsman.streams.decisions.validate import Accepted
+from pointsman.streams.output import Record
 
 _encode = msgspec.json.Encoder().encode
 
 _NULL: Final = b"null"
+_ACTIONS: Final = {
+    action: b'"action":"%b","needs_review":%b,"fallback_reason":'
+    % (action.encode(), b"true" if action == "escalate" else b"false")
+    for action in get_args(Action)
+}
 
 
 class Waited(NamedTuple):
@@ -55,27 +61,31 @@ class OutcomeWriter:
             percentage=flag.percentage if flag else 0.0,
             version=flag.version if flag else 0,
         )
-        self._agent = b',"agent":' + _encode(runtime.agent.name) + b',"unit":'
+        self._agent = b',"agent":%b,"unit":' % _encode(runtime.agent.name)
         status = "pending_approval" if self.approval else "final"
         self._status = b',"status":"%s","revision":%d,"success":true,"source":' % (
             status.encode(),
             not self.approval,
         )
-        self._versions = b',"flag":%b,"versions":%b,"features":' % (_encode(state), _encode(runtime.versions))
+        self._versions = b'},"flag":%b,"versions":%b,"features":' % (
+            _encode(state),
+            _encode(runtime.versions),
+        )
         self._decided_at = b',"decided_at":%b,"timings":{"total_ms":' % _encode(now)
-        features = b',"features_ms":' + _encode(features_ms)
-        model = b',"model_ms":' + _encode(model_ms) if model_ms is not None else b""
-        # By arm: a request of the control waited for no model.
-        self._timings = (features + b'},"place":', features + model + b'},"place":')
+        self._not_requested = b',"requested_at":null' + self._decided_at
+        self._features_ms = b',"features_ms":%b' % _encode(features_ms)
+        self._model_ms = b',"model_ms":%b' % _encode(model_ms) if model_ms is not None else b""
         self.known = runtime.known.of
+        self._named = runtime.named
         self._waited: dict[int, Waited] = {}
-        self._places: dict[tuple[str, int], bytes] = {}
+        self._places: dict[tuple[bool, str, int], bytes] = {}
+        self._texts: dict[tuple[str, str], tuple[bytes, bytes]] = {}
 
     def served(self, known: Known, *, candidate: bool, fallback: str | None) -> Served:
         """What an outcome says of an answer of the rules that it serves."""
         served = known.served.get((candidate, fallback))
         if served is None:
-            served = self.serve(known.answer, ml=False, candidate=candidate, fallback=fallback)
+            served = self.serve(known.answer, known, ml=False, candidate=candidate, fallback=fallback)
             known.served[candidate, fallback] = served
         return served
 
@@ -94,7 +104,6 @@ class OutcomeWriter:
         row: Row,
         *,
         candidate: bool,
-        rules: Known,
         ml: Answer | None,
         served: Served,
         waited: Waited,
@@ -103,6 +112,7 @@ class OutcomeWriter:
         """The JSON of an `Outcome`."""
         request, record = accepted.request, accepted.record
         unit, at = request.unit, request.requested_at
+        place = self._places.get((candidate, record.topic, record.partition))
         return b"".join(
             (
                 b'{"decision_id":',
@@ -110,50 +120,48 @@ class OutcomeWriter:
                 self._agent,
                 _NULL if unit is None else _encode(unit),
                 served.part,
-                b',"answers":{"rules":',
-                rules.encoded,
-                b',"ml":' if ml is not None else b"",
-                _encode(ml) if ml is not None else b"",
-                b"}",
+                b"" if ml is None else b',"ml":' + _encode(ml),
                 self._versions,
-                _encode(self._runtime.named(row)),
+                _encode(self._named(row)),
                 b',"input":',
                 request.input,
-                b',"requested_at":',
-                _NULL if at is None else _encode(at),
-                self._decided_at,
+                self._not_requested
+                if at is None
+                else b',"requested_at":%b%b' % (_encode(at), self._decided_at),
                 waited.part,
-                self._timings[candidate],
-                self._place(record.topic, record.partition),
+                self._timings(candidate, record) if place is None else place,
                 b'%d},"content_hash":"%016x"' % (record.offset, accepted.content_hash),
                 b"" if history is UNSET else b',"history":' + _encode(history),
                 b',"schema_version":1}',
             )
         )
 
-    def _place(self, topic: str, partition: int) -> bytes:
-        known = self._places.get((topic, partition))
-        if known is None:
-            known = b'{"topic":%b,"partition":%d,"offset":' % (_encode(topic), partition)
-            self._places[topic, partition] = known
-        return known
+    def _timings(self, candidate: bool, record: Record) -> bytes:
+        """The rest of the timings, and the place but for its offset. A request of the control waited for no model."""
+        place = b'{"topic":%b,"partition":%d,"offset":' % (_encode(record.topic), record.partition)
+        model = self._model_ms if candidate else b""
+        part = b'%b%b},"place":%b' % (self._features_ms, model, place)
+        self._places[candidate, record.topic, record.partition] = part
+        return part
 
-    def serve(self, answer: Answer, *, ml: bool, candidate: bool, fallback: str | None = None) -> Served:
+    def serve(
+        self, answer: Answer, rules: Known, *, ml: bool, candidate: bool, fallback: str | None = None
+    ) -> Served:
         """The same of any answer, encoded anew."""
         action = self._runtime.action(answer.confidence)
-        part = b"".join(
-            (
-                self._status,
-                b'"ml","arm":' if ml else b'"deterministic","arm":',
-                b'"candidate","prediction":' if candidate else b'"control","prediction":',
-                _encode(answer.prediction),
-                b',"confidence":',
-                _encode(answer.confidence),
-                b',"reason":',
-                _encode(answer.reason),
-                b',"action":"%b","needs_review":%b,"fallback_reason":'
-                % (action.encode(), b"true" if action == "escalate" else b"false"),
-                _NULL if fallback is None else _encode(fallback),
-            )
+        texts = self._texts.get((answer.prediction, answer.reason))
+        if texts is None:
+            texts = _encode(answer.prediction), _encode(answer.reason)
+            self._texts[answer.prediction, answer.reason] = texts
+        part = b'%b%b"%b","prediction":%b,"confidence":%b,"reason":%b,%b%b,"answers":{"rules":%b' % (
+            self._status,
+            b'"ml","arm":' if ml else b'"deterministic","arm":',
+            b"candidate" if candidate else b"control",
+            texts[0],
+            _encode(answer.confidence),
+            texts[1],
+            _ACTIONS[action],
+            _NULL if fallback is None else _encode(fallback),
+            rules.encoded,
         )
         return Served(part, action)
