@@ -8,15 +8,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, ProducerFenced
 from aiokafka.producer.message_accumulator import MessageAccumulator
+from aiokafka.protocol.produce import ProduceRequest_v7
+from aiokafka.protocol.types import Schema
 
 from pointsman.streams import commit
 from pointsman.streams import producer as producers
 from pointsman.streams.commit import AtLeastOnce, Transactional, committed
 from pointsman.streams.errors import Fenced
 from pointsman.streams.output import Message, Output
+from pointsman.streams.produce_request import JoinedOnce
 from pointsman.streams.producer import batches, merged
 from pointsman.streams.record_batch import RecordBatch
 from pointsman.streams.settings import Settings
@@ -319,6 +322,21 @@ async def test_batches_are_compressed_as_set(compression: str) -> None:
     packed = bytes(batch._buffer)
     assert int.from_bytes(packed[21:23], "big") & 7 == CODECS[compression]
     assert (len(packed) < 6_000) is (compression != "none")
+    assert packed[22] & 16, "of a transaction"
+
+
+async def test_batches_of_no_transaction_do_not_say_that_they_are_of_one() -> None:
+    """The broker refuses them: a producer that only numbers its messages has no transactional id."""
+    client = AIOKafkaProducer(bootstrap_servers="127.0.0.1:1", enable_idempotence=True)
+    (batch,) = batches(client, [message(1)])
+    assert not batch._build()[22]
+
+
+async def test_a_producers_requests_are_joined_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Schema(*zip(ProduceRequest_v7.SCHEMA.names, ProduceRequest_v7.SCHEMA.fields, strict=True))
+    monkeypatch.setattr(ProduceRequest_v7, "SCHEMA", plain)
+    producer()
+    assert type(ProduceRequest_v7.SCHEMA) is JoinedOnce
 
 
 def test_one_transaction_has_all_messages_of_its_batches_in_their_order() -> None:

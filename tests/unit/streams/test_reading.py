@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import struct
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
+from aiokafka.record import default_records
 from aiokafka.structs import ConsumerRecord
 
 from pointsman.schemas import dead_letter
@@ -232,3 +234,27 @@ def test_the_old_format_is_bounded_too() -> None:
     builder.append(0, batches.TIME_MS, b"k", bytes(MIB + 10))
     (stand_in,) = fetched(bytes(builder.build()))
     assert stand_in.error.reason == "too_large_batch"
+
+
+def test_a_wrong_checksum_of_the_old_format_is_seen_too() -> None:
+    legacy = importlib.import_module("aiokafka.record.legacy_records")
+    builder = legacy.LegacyRecordBatchBuilder(1, 0, MIB)
+    builder.append(0, batches.TIME_MS, b"k", b"value")
+    raw = bytearray(builder.build())
+    assert pairs(list(fetched(bytes(raw)))) == [(0, b"k", b"value")]
+    raw[-1] ^= 1
+    with pytest.raises(CorruptRecordException, match="checksum"):
+        list(fetched(bytes(raw)))
+
+
+def test_headers_and_whose_time_it_is_are_what_was_sent() -> None:
+    builder = default_records.DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, MIB)
+    headers = [("trace", b"1"), ("none", None)]
+    builder.append(0, batches.TIME_MS, b"k", b"v", headers)
+    builder.append(1, batches.TIME_MS, b"k", b"v", [])
+    raw = bytearray(builder.build())
+    raw[batches.ATTRIBUTES_AT + 1] |= 8  # the broker's time, not the sender's
+    struct.pack_into(">I", raw, batches.CRC_AT, batches.calc_crc32c(bytes(raw[batches.ATTRIBUTES_AT :])))
+    first, second = fetched(bytes(raw))
+    assert (first.headers, second.headers) == (tuple(headers), ())
+    assert (first.timestamp_type, first.timestamp) == (1, batches.TIME_MS)
