@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable
+from functools import cache
 from itertools import accumulate
 from typing import Final
 
-from prometheus_client import REGISTRY
+from prometheus_client import REGISTRY, Counter
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
@@ -55,12 +56,32 @@ LATENCIES: Final = LatencyCollector()
 REGISTRY.register(LATENCIES)
 
 
+class Counters:
+    """An agent's counters, found by their labels once: to look for them takes longer than to count."""
+
+    def __init__(self, agent: str, arm: str) -> None:
+        self._agent = agent
+        self._ml = metrics.DECISIONS.labels(agent, arm, "ml")
+        self._rules = metrics.DECISIONS.labels(agent, arm, "deterministic")
+        self._escalations: Counter | None = None
+
+    def add(self, arm: ArmSummary) -> None:
+        """Add a committed batch; of what never happened there is no counter."""
+        self._ml.inc(arm.by_ml)
+        self._rules.inc(arm.decisions - arm.by_ml)
+        if arm.escalations:
+            if self._escalations is None:
+                self._escalations = metrics.ESCALATIONS.labels(self._agent)
+            self._escalations.inc(arm.escalations)
+        for reason, count in arm.fallbacks.items():
+            metrics.FALLBACKS.labels(self._agent, reason).inc(count)
+
+
+_counters: Final = cache(Counters)
+"""By agent and arm: a worker has as many as its metrics have labels."""
+
+
 def observe(arm: ArmSummary) -> None:
     """Take a committed batch's sums to the metrics."""
     LATENCIES.add(arm)
-    metrics.DECISIONS.labels(arm.agent, arm.arm, "ml").inc(arm.by_ml)
-    metrics.DECISIONS.labels(arm.agent, arm.arm, "deterministic").inc(arm.decisions - arm.by_ml)
-    if arm.escalations:
-        metrics.ESCALATIONS.labels(arm.agent).inc(arm.escalations)
-    for reason, count in arm.fallbacks.items():
-        metrics.FALLBACKS.labels(arm.agent, reason).inc(count)
+    _counters(arm.agent, arm.arm).add(arm)

@@ -6,10 +6,11 @@ from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 
 from pointsman.schemas.latency import bucket, middle_ms
 from pointsman.schemas.summary import ArmSummary
-from pointsman.streams.decisions.latency import EDGES_S, LatencyCollector
+from pointsman.streams.decisions.latency import EDGES_S, LatencyCollector, observe
 
 
 def samples(collector: LatencyCollector) -> dict[tuple[str, ...], float]:
@@ -48,3 +49,26 @@ def test_agents_and_arms_are_apart() -> None:
     }
     assert found["bucket", "a", "control", "0.01"] == 1
     assert found["bucket", "a", "candidate", "0.01"] == 0
+
+
+def test_sums_are_counted_under_their_own_labels_batch_after_batch() -> None:
+    def counted(name: str, **labels: str) -> float | None:
+        return REGISTRY.get_sample_value(f"pointsman_{name}_total", labels)
+
+    for _ in range(2):
+        for number, (agent, arm) in enumerate(
+            (a, b) for a in ("obs-a", "obs-b") for b in ("control", "candidate")
+        ):
+            observe(ArmSummary(agent=agent, arm=arm, decisions=10 + number, by_ml=number))  # type: ignore[arg-type]
+    assert counted("decisions", agent="obs-a", arm="control", source="ml") == 0
+    assert counted("decisions", agent="obs-a", arm="candidate", source="ml") == 2
+    assert counted("decisions", agent="obs-b", arm="candidate", source="ml") == 6
+    assert counted("decisions", agent="obs-b", arm="control", source="deterministic") == 20
+    assert counted("escalations", agent="obs-a") is None, "none was escalated"
+    for arm, escalations in (("control", 3), ("candidate", 4)):
+        observe(
+            ArmSummary(agent="obs-a", arm=arm, decisions=5, escalations=escalations, fallbacks={"busy": 2})
+        )  # type: ignore[arg-type]
+    assert counted("escalations", agent="obs-a") == 7
+    assert counted("fallbacks", agent="obs-a", reason="busy") == 4
+    assert counted("escalations", agent="obs-b") is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import AsyncIterator
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
@@ -224,3 +225,18 @@ async def test_what_fails_beside_a_model_silences_no_other_request(monkeypatch: 
     while server._working:
         await asyncio.sleep(0)
     transport.write.assert_called_once_with(b"answer")
+
+
+def test_answers_are_counted_under_their_own_labels_time_after_time() -> None:
+    metrics = ServerMetrics()
+    for _ in range(2):
+        for agent, lane, rows in (("a", Lane.SERVED, 1), ("a", Lane.SHADOW, 2), ("b", Lane.SERVED, 3)):
+            metrics.answered(agent, lane, Status.OK, rows, 0.25)
+            metrics.answered(agent, lane, Status.ERROR, rows, 0.25)
+    found = partial(value, metrics.registry)
+    for agent, lane, rows in (("a", "served", 2), ("a", "shadow", 4), ("b", "served", 6)):
+        assert found("pointsman_model_rows_total", agent=agent, lane=lane) == rows
+        for status in ("ok", "error"):
+            assert found("pointsman_model_requests_total", agent=agent, lane=lane, status=status) == 2
+    assert found("pointsman_model_seconds_sum", agent="a") == 1.0
+    assert found("pointsman_model_seconds_count", agent="b") == 2
