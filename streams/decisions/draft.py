@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -13,9 +14,10 @@ from pointsman.schemas.control import Flag
 from pointsman.schemas.outcome import History
 from pointsman.schemas.retry import Assigned
 from pointsman.schemas.summary import ArmSummary, Ledger
+from pointsman.streams.decisions.ask import Asked
 from pointsman.streams.decisions.duplicates import key
-from pointsman.streams.decisions.emit import Decided
-from pointsman.streams.decisions.features import Computed
+from pointsman.streams.decisions.emit import Decided, Decision
+from pointsman.streams.decisions.features import Computed, compute
 from pointsman.streams.decisions.retry import FIRST, Came
 from pointsman.streams.decisions.route import Counter
 from pointsman.streams.decisions.runtime import Runtime
@@ -44,7 +46,7 @@ class Part:
     """Of all slices taken so far; its accepted requests are those that are not computed yet."""
     assigned: dict[int, Assigned] = field(default_factory=dict)
     """What requests that failed were assigned at this attempt, by identity of their records."""
-    decided: list[Decided] = field(default_factory=list)
+    decided: Decided = field(default_factory=Decided)
     letters: list[Rejected] = field(default_factory=list)
     again: list[tuple[str, int]] = field(default_factory=list)
     """Reason and attempt to come of the requests that are tried again."""
@@ -65,14 +67,14 @@ class Part:
         self.checked.rejected += checked.rejected
         self.checked.answered = checked.answered  # the whole batch's
 
-    def groups(self, at_least: int) -> Iterator[tuple[str, Assigned | None, list[Accepted]]]:
-        """Agents that have so many requests here, with what these were assigned before; None: they are to be split.
+    def groups(self) -> Iterator[tuple[str, Assigned | None, list[Accepted]]]:
+        """Each agent's requests that are here, with what these were assigned before; None: they are to be split.
 
         Each request is handed over once.
         """
-        accepted = self.checked.accepted
-        for agent in [agent for agent, requests in accepted.items() if len(requests) >= at_least]:
-            for assigned, requests in self._by_assigned(accepted.pop(agent)):
+        accepted, self.checked.accepted = self.checked.accepted, {}
+        for agent, of_agent in accepted.items():
+            for assigned, requests in self._by_assigned(of_agent):
                 yield agent, assigned, requests
 
     def _by_assigned(self, requests: list[Accepted]) -> list[tuple[Assigned | None, list[Accepted]]]:
@@ -104,19 +106,37 @@ class Part:
         if known is None:
             at = start if position is None else position
             known = Ledger(topic=self.tp.topic, partition=self.tp.partition, start=at, end=at)
-        pending = sum(each.pending for each in self.decided)
+        pending = self.decided.pending
         return Ledger(
             topic=known.topic,
             partition=known.partition,
             start=known.start,
             end=end,
             requests=known.requests + len(self.read),
-            outcomes=known.outcomes + sum(len(each.outcomes) for each in self.decided) - pending,
+            outcomes=known.outcomes + len(self.decided.outcomes) - pending,
             pending=known.pending + pending,
             dead_letters=known.dead_letters + len(self.letters),
             duplicates=known.duplicates + sum(self.checked.duplicates.values()),
             retrying=known.retrying + len(self.again),
         )
+
+
+@dataclass(slots=True)
+class Group:
+    """One agent's requests of a part that share what they were assigned, computed slice by slice."""
+
+    runtime: Runtime
+    assigned: Assigned | None
+    requests: list[Accepted] = field(default_factory=list)
+    computed: Computed = field(default_factory=Computed)
+    features_ms: float = 0.0
+
+    def compute(self, requests: list[Accepted]) -> None:
+        """Some more of them."""
+        began = time.perf_counter()
+        self.requests += requests
+        self.computed.add(compute(self.runtime.agent, requests))
+        self.features_ms += (time.perf_counter() - began) * 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +149,22 @@ class Prepared:
     candidates: list[bool]
     flag: Flag | Assigned | None
     features_ms: float
+
+
+def decision_of(prepared: Prepared, asked: Asked) -> Decision:
+    """With the model's answers."""
+    computed = prepared.computed
+    return Decision(
+        runtime=prepared.runtime,
+        requests=computed.requests,
+        rows=computed.rows,
+        candidates=prepared.candidates,
+        rules=computed.rules,
+        asked=asked,
+        flag=prepared.flag,
+        features_ms=prepared.features_ms,
+        histories=prepared.part.histories(computed.requests),
+    )
 
 
 @dataclass(slots=True)

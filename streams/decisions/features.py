@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, Final, TypeVar
 
@@ -27,15 +27,26 @@ _PLAIN: Final = (float, int)
 class Computed:
     """The requests that an agent's code can deal with, with their rows and the rules' answers; and the others."""
 
-    requests: list[Accepted]
-    rows: list[Row]
-    rules: list[Answer]
-    bad: list[Rejected]
+    requests: list[Accepted] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    rules: list[Answer] = field(default_factory=list)
+    bad: list[Rejected] = field(default_factory=list)
+
+    def add(self, other: Computed) -> None:
+        """What comes after these."""
+        self.requests += other.requests
+        self.rows += other.rows
+        self.rules += other.rules
+        self.bad += other.bad
 
 
 def compute(agent: Agent, requests: list[Accepted]) -> Computed:
-    """Features, then rules. The whole batch goes first; only if it fails is the request found that it fails on."""
+    """Features, then rules. All go first; only if they fail is the request found that they fail on.
+
+    The inputs are given up: hundreds of small objects, freed where they were just read and not once they are cold.
+    """
     bad: list[Rejected] = []
+    given = requests
     requests, rows = _each(
         agent,
         "feature_error",
@@ -46,6 +57,8 @@ def compute(agent: Agent, requests: list[Accepted]) -> Computed:
         ),
         bad=bad,
     )
+    for each in given:
+        each.input = None
     good, rules = _each(
         agent,
         "rules_error",

@@ -33,7 +33,7 @@ def note(part: Part) -> None:
 
 def _waited(part: Part) -> None:
     ends = {
-        "outcome": sum(len(each.outcomes) for each in part.decided),
+        "outcome": len(part.decided.outcomes),
         "duplicate": sum(part.checked.duplicates.values()),
         "dead_letter": len(part.letters),
         "again": len(part.again),

@@ -41,6 +41,27 @@ class Waited(NamedTuple):
     part: bytes
 
 
+class Moment:
+    """When outcomes are decided: what all that are written at one time have in common, whatever agents they are of."""
+
+    def __init__(self, now: datetime) -> None:
+        """``now``: UTC."""
+        self.now = now
+        self.part = b',"decided_at":%b,"timings":{"total_ms":' % _encode(now)
+        self.unrequested = b',"requested_at":null' + self.part
+        self._ms = now.timestamp() * 1000
+        self._waited: dict[int, Waited] = {}
+
+    def waited(self, timestamp: int) -> Waited:
+        """From a record's time (milliseconds) until now."""
+        known = self._waited.get(timestamp)
+        if known is None:
+            # Old producers write no time (-1), and a clock may run ahead: neither is a latency of years or below 0.
+            ms = max(0.0, round(self._ms - timestamp, 3)) if timestamp > 0 else 0.0
+            known = self._waited[timestamp] = Waited(ms, bucket(ms), _encode(ms))
+        return known
+
+
 class OutcomeWriter:
     """Writes the outcomes of one agent's part of a batch."""
 
@@ -49,13 +70,11 @@ class OutcomeWriter:
         runtime: Runtime,
         flag: Flag | Assigned | None,
         *,
-        now: datetime,
         features_ms: float,
         model_ms: float | None,
     ) -> None:
         self.approval = runtime.agent.policy == "APPROVAL_REQUIRED"
         self._runtime = runtime
-        self._now_ms = now.timestamp() * 1000
         state = FlagState(
             name=runtime.agent.flag,
             percentage=flag.percentage if flag else 0.0,
@@ -71,13 +90,10 @@ class OutcomeWriter:
             _encode(state),
             _encode(runtime.versions),
         )
-        self._decided_at = b',"decided_at":%b,"timings":{"total_ms":' % _encode(now)
-        self._not_requested = b',"requested_at":null' + self._decided_at
         self._features_ms = b',"features_ms":%b' % _encode(features_ms)
         self._model_ms = b',"model_ms":%b' % _encode(model_ms) if model_ms is not None else b""
         self.known = runtime.known.of
         self._named = runtime.named
-        self._waited: dict[int, Waited] = {}
         self._places: dict[tuple[bool, str, int], bytes] = {}
         self._texts: dict[tuple[str, str], tuple[bytes, bytes]] = {}
 
@@ -89,15 +105,6 @@ class OutcomeWriter:
             known.served[candidate, fallback] = served
         return served
 
-    def waited(self, timestamp: int) -> Waited:
-        """From a record's time (milliseconds) until now."""
-        known = self._waited.get(timestamp)
-        if known is None:
-            # Old producers write no time (-1), and a clock may run ahead: neither is a latency of years or below 0.
-            ms = max(0.0, round(self._now_ms - timestamp, 3)) if timestamp > 0 else 0.0
-            known = self._waited[timestamp] = Waited(ms, bucket(ms), _encode(ms))
-        return known
-
     def write(
         self,
         accepted: Accepted,
@@ -106,6 +113,7 @@ class OutcomeWriter:
         candidate: bool,
         ml: Answer | None,
         served: Served,
+        moment: Moment,
         waited: Waited,
         history: History | UnsetType = UNSET,
     ) -> bytes:
@@ -125,9 +133,7 @@ class OutcomeWriter:
                 _encode(self._named(row)),
                 b',"input":',
                 request.input,
-                self._not_requested
-                if at is None
-                else b',"requested_at":%b%b' % (_encode(at), self._decided_at),
+                moment.unrequested if at is None else b',"requested_at":%b%b' % (_encode(at), moment.part),
                 waited.part,
                 self._timings(candidate, record) if place is None else place,
                 b'%d},"content_hash":"%016x"' % (record.offset, accepted.content_hash),

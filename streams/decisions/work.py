@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Final
 
 from aiokafka import TopicPartition
@@ -19,10 +20,10 @@ from pointsman.schemas.retry import HEADER_KEPT, Assigned
 from pointsman.schemas.summary import ArmSummary, Ledger
 from pointsman.streams import metrics
 from pointsman.streams.decisions.ask import Asked, Questions, Scorer, reason_of
-from pointsman.streams.decisions.draft import Draft, Part, Prepared, pieces
+from pointsman.streams.decisions.draft import Draft, Group, Part, Prepared, decision_of, pieces
 from pointsman.streams.decisions.duplicates import Answered
-from pointsman.streams.decisions.emit import Decided, Decision, emit, shadows, utc_now
-from pointsman.streams.decisions.features import Computed, compute
+from pointsman.streams.decisions.emit import Decided, Decision, Emitter, in_order, shadows, utc_now
+from pointsman.streams.decisions.features import Computed
 from pointsman.streams.decisions.note import note
 from pointsman.streams.decisions.retry import Retries, all_returned, kept_of, sent_again
 from pointsman.streams.decisions.route import Counter, route, sampled
@@ -30,6 +31,7 @@ from pointsman.streams.decisions.runtime import Runtime
 from pointsman.streams.decisions.tally import Metadata, Tally, decode_metadata, encode_metadata
 from pointsman.streams.decisions.turn import Turn
 from pointsman.streams.decisions.validate import Accepted, Checked, Validator, letter
+from pointsman.streams.decisions.wire import Moment
 from pointsman.streams.flags import Flags
 from pointsman.streams.output import Committed, Message, Output, Record
 from pointsman.streams.settings import Settings
@@ -41,8 +43,8 @@ SLICE_RECORDS: Final = 500
 """Computed at a stretch, some 10 ms: one partition computes at a time, and in between the event loop serves its
 sockets. Else a question would wait half sent, and the model's answer unread, for longer than its deadline."""
 GROUP_ROWS: Final = 100
-"""An agent with so many requests is computed and asked before the next slice is read; one with fewer, which would pay
-what a group costs for a handful, once for the whole batch."""
+"""An agent with so many requests is asked before the next slice is read; one with fewer, which would pay what a question
+costs for a handful, once for the whole batch. Computed are all with their slice, while its bytes are in the caches."""
 SHADOW_ROWS_MAX: Final = 20_000
 """Shadow answers that may wait to be published; more are given up, so that memory stays bounded."""
 
@@ -195,27 +197,26 @@ class DecisionWork:
         finally:
             questions.cancel()  # where the batch failed nobody waits for them
         async with around.turn.finish():
-            for each, asked in prepared:
-                self._emit(each, asked, draft)
-                await asyncio.sleep(0)
             for part in draft.parts:
+                await self._emit(part, [each for each in prepared if each[0].part is part], draft)
                 self._settle(part, draft)
 
     async def _prepared(self, part: Part, draft: Draft) -> AsyncIterator[Prepared]:
-        """Slice by slice, and each agent's requests once there are enough of them; the loop's sockets have turns."""
+        """Computed slice by slice, and an agent's requests handed on once they are enough; the loop's sockets have turns."""
         assert self._answered is not None, "restored before the first batch"
+        groups: dict[tuple[str, Assigned | None], Group] = {}
         for some in pieces(part.requests, SLICE_RECORDS):
             part.take(self._around.validator.check(some, self._answered, draft.answered))
-            for agent, assigned, requests in part.groups(GROUP_ROWS):
-                yield self._prepare(part, self._around.runtimes[agent], assigned, requests, draft)
+            for agent, assigned, requests in part.groups():
+                group = groups.get((agent, assigned))
+                if group is None:
+                    group = groups[agent, assigned] = Group(self._around.runtimes[agent], assigned)
+                group.compute(requests)
+                if len(group.requests) >= GROUP_ROWS:
+                    yield self._prepare(part, groups.pop((agent, assigned)), draft)
             await asyncio.sleep(0)
-        count = 0
-        for agent, assigned, requests in part.groups(1):
-            yield self._prepare(part, self._around.runtimes[agent], assigned, requests, draft)
-            count += len(requests)
-            if count >= SLICE_RECORDS:
-                count = 0
-                await asyncio.sleep(0)
+        for group in groups.values():
+            yield self._prepare(part, group, draft)
 
     def _part(self, tp: TopicPartition, records: list[Record], draft: Draft) -> Part:
         if tp == self._tp:
@@ -226,13 +227,9 @@ class DecisionWork:
         draft.parts.append(part)
         return part
 
-    def _prepare(
-        self, part: Part, runtime: Runtime, assigned: Assigned | None, requests: list[Accepted], draft: Draft
-    ) -> Prepared:
-        agent = runtime.agent
-        began = time.perf_counter()
-        computed = compute(agent, requests)
-        features_ms = (time.perf_counter() - began) * 1000
+    def _prepare(self, part: Part, group: Group, draft: Draft) -> Prepared:
+        runtime, requests, computed = group.runtime, group.requests, group.computed
+        agent, assigned, features_ms = runtime.agent, group.assigned, group.features_ms
         if assigned is not None:
             part.reject(computed.bad)
             candidates = [assigned.arm == "candidate"] * len(computed.requests)
@@ -273,27 +270,23 @@ class DecisionWork:
                 kept.append(candidate)
         return kept
 
-    def _emit(self, prepared: Prepared, asked: Asked, draft: Draft) -> None:
-        part = prepared.part
-        decision = Decision(
-            runtime=prepared.runtime,
-            requests=prepared.computed.requests,
-            rows=prepared.computed.rows,
-            candidates=prepared.candidates,
-            rules=prepared.computed.rules,
-            asked=asked,
-            flag=prepared.flag,
-            features_ms=prepared.features_ms,
-            histories=part.histories(prepared.computed.requests),
-        )
-        decided = emit(decision, utc_now())
+    async def _emit(self, part: Part, prepared: list[tuple[Prepared, Asked]], draft: Draft) -> None:
+        decided = Decided()
+        emitters = [Emitter(decision_of(each, asked), decided) for each, asked in prepared]
+        order = in_order(emitters)
+        while some := list(islice(order, SLICE_RECORDS)):
+            moment = Moment(utc_now())
+            for emitter, i in some:
+                emitter.write(i, moment)
+            await asyncio.sleep(0)
+        for emitter in emitters:
+            self._ask_later(emitter.decision, emitter.unasked, draft)
+            draft.arms.append(emitter.arms())
         part.reject(decided.too_large)
-        self._ask_later(decision, decided, draft)
         names, number = self._around.names, self._tp.partition
         draft.output.add(names.outcomes, number, decided.outcomes)
         draft.output.add(names.escalations, number, decided.escalations)
-        draft.arms.append(decided.arms)
-        part.decided.append(decided)
+        part.decided = decided
 
     def _settle(self, part: Part, draft: Draft) -> None:
         """What failed waits for another attempt or is a dead letter; and the ledger over all that was read."""
@@ -324,7 +317,7 @@ class DecisionWork:
             return list(range(len(candidates)))
         return [i for i, candidate in enumerate(candidates) if candidate or sampled(requests[i], share)]
 
-    def _ask_later(self, decision: Decision, decided: Decided, draft: Draft) -> None:
+    def _ask_later(self, decision: Decision, unasked: list[int], draft: Draft) -> None:
         """Note whom to ask once the batch is committed; nobody waits for these answers."""
         runtime, share = decision.runtime, self._around.settings.shadow_percent
         if runtime.card is None or not share:
@@ -334,7 +327,7 @@ class DecisionWork:
                 missed = len(self._wanted(decision.requests, decision.candidates)) - sum(decision.candidates)
                 metrics.SHADOWS_MISSED.labels(runtime.agent.name, decision.asked.failure).inc(missed)
             return
-        places = [i for i in decided.unasked if share >= 100 or sampled(decision.requests[i], share)]
+        places = [i for i in unasked if share >= 100 or sampled(decision.requests[i], share)]
         if places:
             requests = [decision.requests[i] for i in places]
             draft.unasked.append((runtime, requests, [decision.rows[i] for i in places]))

@@ -27,9 +27,10 @@ from pointsman.schemas.outcome import (
 from pointsman.schemas.request import DecisionRequest
 from pointsman.schemas.summary import ArmSummary
 from pointsman.streams.decisions.ask import Asked
-from pointsman.streams.decisions.emit import Decision, emit
+from pointsman.streams.decisions.emit import Decided, Decision, Emitter, in_order
 from pointsman.streams.decisions.runtime import Runtime
 from pointsman.streams.decisions.validate import Accepted
+from pointsman.streams.decisions.wire import Moment
 from tests.builders import AT_MS, Rules, Small, agent, record, runtime
 
 NOW = datetime.fromtimestamp(AT_MS / 1000 + 1.25, UTC)
@@ -113,6 +114,16 @@ def decisions(draw: st.DrawFn) -> Decision:
     )
 
 
+def emit(*decisions: Decision, now: datetime = NOW) -> tuple[Decided, list[Emitter]]:
+    """All written in order."""
+    decided = Decided()
+    emitters = [Emitter(each, decided) for each in decisions]
+    moment = Moment(now)
+    for emitter, i in in_order(emitters):
+        emitter.write(i, moment)
+    return decided, emitters
+
+
 def expected(decision: Decision, i: int) -> Outcome:
     """The outcome as the contract has it, each field by itself."""
     agent_, accepted, asked = decision.runtime.agent, decision.requests[i], decision.asked
@@ -162,8 +173,28 @@ def expected(decision: Decision, i: int) -> Outcome:
 
 @given(decisions())
 def test_an_outcome_is_what_its_contract_encodes_to(decision: Decision) -> None:
-    written = [value for _, value, _ in emit(decision, NOW).outcomes]
+    written = [value for _, value, _ in emit(decision)[0].outcomes]
     assert written == [msgspec.json.encode(expected(decision, i)) for i in range(len(decision.requests))]
+
+
+@given(decisions(), decisions())
+def test_agents_in_one_part_get_their_own_outcomes_in_the_order_of_the_requests(
+    one: Decision, other: Decision
+) -> None:
+    if other.runtime is one.runtime:
+        other.runtime = RUNTIMES[(RUNTIMES.index(one.runtime) + 1) % len(RUNTIMES)]
+    decided, (first, second) = emit(one, other)
+    wanted = [expected(of, i) for of in (one, other) for i in range(len(of.requests))]
+    wanted.sort(key=lambda outcome: outcome.place.offset)
+    assert [value for _, value, _ in decided.outcomes] == list(map(msgspec.json.encode, wanted))
+    for emitter in (first, second):
+        alone, (by_itself,) = emit(emitter.decision)
+        assert {name: arm.latency for name, arm in emitter.arms().items()} == {
+            name: arm.latency for name, arm in by_itself.arms().items()
+        }
+        assert sorted(emitter.unasked) == sorted(by_itself.unasked)
+        decided.pending -= alone.pending
+    assert decided.pending == 0
 
 
 @given(decisions())
@@ -187,19 +218,20 @@ def test_an_escalation_is_what_its_contract_encodes_to(decision: Decision) -> No
                     place=outcome.place,
                 )
             )
-    written = emit(decision, NOW).escalations
+    written = emit(decision)[0].escalations
     assert [value for _, value, _ in written] == list(map(msgspec.json.encode, wanted))
     assert [key for key, _, _ in written] == [each.decision_id.encode() for each in wanted]
 
 
 @given(decisions())
 def test_the_sums_of_a_batch_are_those_of_its_outcomes(decision: Decision) -> None:
-    decided = emit(decision, NOW)
+    decided, (emitter,) = emit(decision)
+    arms = emitter.arms()
     one_by_one: dict[str, ArmSummary] = {}
     for i in range(len(decision.requests)):
         add(one_by_one, expected(decision, i))
-    assert decided.arms.keys() == one_by_one.keys()
-    for name, arm in decided.arms.items():
+    assert arms.keys() == one_by_one.keys()
+    for name, arm in arms.items():
         other = one_by_one[name]
         for field in arm.__struct_fields__:
             mine, its = getattr(arm, field), getattr(other, field)
@@ -247,6 +279,6 @@ def test_an_answer_made_anew_is_not_taken_for_one_that_has_gone() -> None:
         decision_of.requests = [Accepted(record(b"{}"), request, Small(), 15)]
         decision_of.rows, decision_of.candidates = [(1.0, 2.0)], [False]
         decision_of.rules, decision_of.asked = [answer], Asked([None])
-        ((_, value, _),) = emit(decision_of, NOW + timedelta(seconds=n)).outcomes
+        ((_, value, _),) = emit(decision_of, now=NOW + timedelta(seconds=n))[0].outcomes
         assert msgspec.json.decode(value or b"", type=Outcome).reason == str(n)
         del answer

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from pointsman.models.decider import Row
-from pointsman.streams.decisions import work
-from tests.builders import Score, valid
+from pointsman.streams.decisions import draft, work
+from pointsman.streams.decisions.draft import Group
+from pointsman.streams.decisions.emit import Emitter
+from pointsman.streams.decisions.wire import Moment
+from tests.builders import Score, agent, features, runtime, valid
 from tests.unit.streams.decisions.decision_world import NAMES, TP, World
 from tests.unit.streams.decisions.test_work import outcomes, process
 
@@ -88,6 +92,75 @@ async def test_an_agent_with_few_requests_in_a_slice_is_one_question_and_each_ge
         answer = found[f"r{n}"].answers.ml
         assert answer is not None
         assert answer.score == pytest.approx(n / 30, abs=1e-5), f"r{n} got the answer of another one"
+
+
+async def test_a_slice_is_computed_before_the_next_is_read_whatever_agents_it_is_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While its bytes are in the processor's caches; what it was decoded to is given up with it."""
+    monkeypatch.setattr(work, "SLICE_RECORDS", 4)
+    seen: list[str] = []
+    accepted: list[Any] = []
+
+    def noted(inputs: Sequence[Any]) -> list[Row]:
+        seen.append(f"computes {len(inputs)}")
+        return features(inputs)
+
+    world = World(agents=[agent("small", features=noted), agent("other", features=noted)])
+    check = world.work._around.validator.check
+
+    def checks(records: Any, *rest: Any) -> Any:
+        seen.append(f"checks {len(records)}")
+        checked = check(records, *rest)
+        accepted.extend(each for requests in checked.accepted.values() for each in requests)
+        return checked
+
+    monkeypatch.setattr(world.work._around.validator, "check", checks)
+    await process(world, *(valid(f"r{n}", n, agent="other" if n % 4 == 3 else "small") for n in range(6)))
+    assert seen == ["checks 4", "computes 3", "computes 1", "checks 2", "computes 2"]
+    assert [each.input for each in accepted] == [None] * 6
+
+
+async def test_what_fails_in_any_slice_is_a_dead_letter_and_the_others_are_decided(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(work, "SLICE_RECORDS", 2)
+    world = World()
+    inputs = [{"p": 0.9, "text": "boom" if n in (0, 5) else ""} for n in range(7)]
+    output = await process(world, *(valid(f"r{n}", n, input=each) for n, each in enumerate(inputs)))
+    assert [each.decision_id for each in outcomes(output)] == ["r1", "r2", "r3", "r4", "r6"]
+    assert [key for key, *_ in output.messages[NAMES.dead_letters, 0]] == [b"r0", b"r5"]
+
+
+def test_the_time_for_features_is_that_of_all_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([1.0, 1.5, 7.0, 7.25])
+    monkeypatch.setattr(draft, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    group = Group(runtime(), None)
+    group.compute([])
+    group.compute([])
+    assert group.features_ms == 750
+
+
+async def test_outcomes_are_written_in_the_order_of_their_requests_and_sockets_have_turns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(work, "SLICE_RECORDS", 2)
+    order, write = Order(), Emitter.write
+
+    def noted(self: Emitter, i: int, moment: Moment) -> None:
+        order.seen.append("writes")
+        write(self, i, moment)
+
+    monkeypatch.setattr(Emitter, "write", noted)
+    world = World()
+    others = asyncio.create_task(order.sockets())
+    output = await process(world, *(valid(f"r{n}", n, agent="other" if n % 2 else "small") for n in range(6)))
+    order.done = True
+    await others
+    assert [each.decision_id for each in outcomes(output)] == [f"r{n}" for n in range(6)]
+    assert [each.agent for each in outcomes(output)] == ["small", "other"] * 3
+    written = order.seen[order.seen.index("writes") :]
+    assert "".join(each[0] for each in written).rstrip("s") == "wwswwsww", "two, and the sockets"
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 100])
