@@ -19,6 +19,12 @@ from tests.unit.streams.decisions.decision_world import NAMES, TP, World
 from tests.unit.streams.decisions.test_work import outcomes, process
 
 
+def slices(patch: pytest.MonkeyPatch, size: int, stretch: int | None = None) -> None:
+    """So many requests in a slice, and in what is computed without a pause."""
+    patch.setattr(work, "SLICE_RECORDS", size)
+    patch.setattr(work, "STRETCH_RECORDS", stretch or size)
+
+
 class Order:
     """Notes what happens: rows asked, and turns of whatever else the event loop serves."""
 
@@ -39,7 +45,7 @@ class Order:
 async def test_questions_go_out_and_sockets_are_served_while_the_rest_computes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(work, "SLICE_RECORDS", 3)
+    slices(monkeypatch, 3)
     monkeypatch.setattr(work, "GROUP_ROWS", 3)
     order = Order()
     world = World(scorer=Score(order.served))
@@ -72,7 +78,7 @@ async def test_questions_go_out_and_sockets_are_served_while_the_rest_computes(
 async def test_an_agent_with_few_requests_in_a_slice_is_one_question_and_each_gets_its_own_answer(
     least: int, asked: dict[str, list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(work, "SLICE_RECORDS", 6)
+    slices(monkeypatch, 6)
     monkeypatch.setattr(work, "GROUP_ROWS", least)
     seen: dict[str, list[int]] = {}
 
@@ -94,11 +100,12 @@ async def test_an_agent_with_few_requests_in_a_slice_is_one_question_and_each_ge
         assert answer.score == pytest.approx(n / 30, abs=1e-5), f"r{n} got the answer of another one"
 
 
+@pytest.mark.parametrize("stretch", [4, 8])
 async def test_a_slice_is_computed_before_the_next_is_read_whatever_agents_it_is_for(
-    monkeypatch: pytest.MonkeyPatch,
+    stretch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While its bytes are in the processor's caches; what it was decoded to is given up with it."""
-    monkeypatch.setattr(work, "SLICE_RECORDS", 4)
+    slices(monkeypatch, 4, stretch)
     seen: list[str] = []
     accepted: list[Any] = []
 
@@ -121,10 +128,26 @@ async def test_a_slice_is_computed_before_the_next_is_read_whatever_agents_it_is
     assert [each.input for each in accepted] == [None] * 6
 
 
+async def test_a_question_is_of_all_slices_of_a_stretch(monkeypatch: pytest.MonkeyPatch) -> None:
+    slices(monkeypatch, 2, 6)
+    monkeypatch.setattr(work, "GROUP_ROWS", 3)
+    seen: list[int] = []
+
+    def served(rows: Sequence[Row]) -> list[float]:
+        seen.append(len(rows))
+        return [0.25] * len(rows)
+
+    world = World(scorer=Score(served))
+    world.flag(100, 1)
+    found = outcomes(await process(world, *(valid(f"r{n}", n) for n in range(9))))
+    assert seen == [6, 3]
+    assert [each.source for each in found] == ["ml"] * 9
+
+
 async def test_what_fails_in_any_slice_is_a_dead_letter_and_the_others_are_decided(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(work, "SLICE_RECORDS", 2)
+    slices(monkeypatch, 2)
     world = World()
     inputs = [{"p": 0.9, "text": "boom" if n in (0, 5) else ""} for n in range(7)]
     output = await process(world, *(valid(f"r{n}", n, input=each) for n, each in enumerate(inputs)))
@@ -144,7 +167,7 @@ def test_the_time_for_features_is_that_of_all_slices(monkeypatch: pytest.MonkeyP
 async def test_outcomes_are_written_in_the_order_of_their_requests_and_sockets_have_turns(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(work, "SLICE_RECORDS", 2)
+    slices(monkeypatch, 2)
     order, write = Order(), Emitter.write
 
     def noted(self: Emitter, i: int, moment: Moment) -> None:
@@ -165,7 +188,7 @@ async def test_outcomes_are_written_in_the_order_of_their_requests_and_sockets_h
 
 @pytest.mark.parametrize("size", [1, 2, 3, 100])
 async def test_a_batch_in_slices_is_the_batch_as_a_whole(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work, "SLICE_RECORDS", size)
+    slices(monkeypatch, size)
     world = World(scorer=Score())
     world.flag(30, 1)
     records = [valid(f"r{n % 9}", n, **({"unit": f"u{n}"} if n % 4 == 0 else {})) for n in range(12)]
@@ -180,7 +203,7 @@ async def test_a_batch_in_slices_is_the_batch_as_a_whole(size: int, monkeypatch:
 
 async def whole(records: list[Any]) -> list[tuple[str, str, str]]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(work, "SLICE_RECORDS", 10_000)
+        slices(patch, 10_000)
         world = World(scorer=Score())
         world.flag(30, 1)
         output = await process(world, *records)
@@ -190,7 +213,7 @@ async def whole(records: list[Any]) -> list[tuple[str, str, str]]:
 async def test_an_error_in_a_later_slice_keeps_its_name_and_leaves_no_question_behind(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(work, "SLICE_RECORDS", 2)
+    slices(monkeypatch, 2)
     world = World(scorer=Score())
     world.flag(100, 1)
     await process(world, valid("first"))
