@@ -139,7 +139,7 @@ class Scorer:
 
 def calibrated(raw: npt.NDArray[np.float64], calibration: Calibration) -> npt.NDArray[np.float64]:
     """Probabilities with their log odds stretched and moved."""
-    clipped = np.minimum(np.maximum(raw, 1e-9), 1 - 1e-9)  # as np.clip, in a quarter of its time
+    clipped = np.clip(raw, 1e-9, 1 - 1e-9)
     odds = np.log(clipped / (1 - clipped))
     return np.asarray(1 / (1 + np.exp(-(calibration.slope * odds + calibration.intercept))))
 

@@ -41,13 +41,8 @@ class Trees:
     def predict_proba(self, matrix: Floats) -> Floats:
         """Probabilities of both classes, (n, 2), of rows (n, features)."""
         (odds,) = self._session.run(None, {"rows": np.ascontiguousarray(matrix)})
-        both = np.empty(
-            (len(odds), 2)
-        )  # column_stack takes a quarter of the time of a question of forty rows
-        positive = both[:, 1]
-        positive[:] = 1 / (1 + np.exp(-odds[:, 0]))
-        both[:, 0] = 1 - positive
-        return both
+        positive = 1 / (1 + np.exp(-odds[:, 0]))
+        return np.column_stack([1 - positive, positive])
 
 
 @dataclass(slots=True)
