@@ -93,7 +93,7 @@ def inform(consumer: AIOKafkaConsumer, topics: Iterable[str]) -> None:
 
 
 class BadChecksum(CorruptRecordException):  # type: ignore[misc]
-    """A batch's bytes are not those that were written. It may be the transport, so it is fetched again."""
+    """A batch's bytes are not those that were written, or its length cannot be. It may be the transport, so it is fetched again."""
 
 
 class Fetched:
@@ -121,7 +121,12 @@ class _Batches(Run):
         return self.left > 0 and self._records.has_next()
 
     def next_batch(self) -> Any:
-        batch = self._records.next_batch()
+        try:
+            batch = self._records.next_batch()
+        except (
+            CorruptRecordException
+        ) as error:  # its length makes no sense, and nobody can say where the next one begins
+            raise BadChecksum(f"{self._tp.topic}[{self._tp.partition}]: {error}") from error
         if not self._sound(batch):
             msg = f"{self._tp.topic}[{self._tp.partition}]: the checksum of a batch is wrong"
             raise BadChecksum(msg)
@@ -155,12 +160,12 @@ class BoundedRecords(PartitionRecords):  # type: ignore[misc]
         return self._records_iterator  # without a call in between for each record
 
     def _consumer_record(self, tp: TopicPartition, record: Any) -> Record:
-        headers = record.headers
+        headers, timestamp = record.headers, record.timestamp
         return Record(
             tp[0],
             tp[1],
             record.offset,
-            record.timestamp,
+            -1 if timestamp is None else timestamp,  # the first format has none
             record.timestamp_type,
             record.key,
             record.value,

@@ -29,7 +29,7 @@ JVM: Final = ("-Xms512m", "-Xmx1g", "-XX:+UseParallelGC")
 def command(task: Task) -> list[str]:
     """The contender's command line; compiles what is missing. Raises MissingPartError."""
     folder = compiled(whole=True)
-    path = f"{folder}:{_class_path(whole=True)}"
+    path = f"{folder}:{_class_path()}"
     logs = f"-Dlog4j2.configurationFile={real_parts.HERE / 'log4j2.properties'}"
     arguments = [str(folder / "tables.tsv"), to_json(task)]
     return [str(real_parts.java()), *JVM, logs, "-cp", path, MAIN, *arguments]
@@ -38,7 +38,7 @@ def command(task: Task) -> list[str]:
 def answers(requests: Iterable[bytes]) -> list[bytes]:
     """The Java program's outcomes of requests without line ends; needs no broker. Raises MissingPartError."""
     folder = compiled(whole=False)
-    path = f"{folder}:{_class_path(whole=False)}"
+    path = f"{folder}:{_class_path()}"
     done = subprocess.run(
         [str(real_parts.java()), "-cp", path, "Answers", str(folder / "tables.tsv")],
         input=b"\n".join(requests) + b"\n",
@@ -66,7 +66,7 @@ def compiled(*, whole: bool) -> Path:
         made = Path(scratch) / "made"
         made.mkdir()
         (made / "tables.tsv").write_text(content, encoding="utf-8")
-        _compile(sources, made, whole=whole)
+        _compile(sources, made)
         try:
             made.rename(target)
         except OSError:  # another process was quicker: it made the same
@@ -75,7 +75,7 @@ def compiled(*, whole: bool) -> Path:
     return target
 
 
-def _compile(sources: list[Path], target: Path, *, whole: bool) -> None:
+def _compile(sources: list[Path], target: Path) -> None:
     compiler = real_parts.java().with_name("javac")
     if not compiler.exists():
         found = shutil.which("javac")
@@ -84,7 +84,7 @@ def _compile(sources: list[Path], target: Path, *, whole: bool) -> None:
             raise real_parts.MissingPartError(msg)
         compiler = Path(found)
     done = subprocess.run(
-        [compiler, "-Xlint:all", "-d", target, "-cp", _class_path(whole=whole), *sources],
+        [compiler, "-Xlint:all", "-d", target, "-cp", _class_path(), *sources],
         capture_output=True,
         text=True,
         check=False,
@@ -93,9 +93,8 @@ def _compile(sources: list[Path], target: Path, *, whole: bool) -> None:
         raise RuntimeError(done.stderr)
 
 
-def _class_path(*, whole: bool) -> str:
-    broker = f"{real_parts.kafka_jars()}/*"
-    return f"{real_parts.streams_jars()}/*:{broker}" if whole else broker
+def _class_path() -> str:
+    return f"{real_parts.streams_jars()}/*:{real_parts.kafka_jars()}/*"
 
 
 def tables() -> str:

@@ -8,8 +8,8 @@ from xxhash import xxh3_64_intdigest
 def content_hash(value: bytes) -> int:
     """XXH3-64 of a request's bytes.
 
-    It tells a repeat from another request by accident of the same id. It is no seal: 64 bits of whatever hash can be
-    forged, and who forges one has their own second request counted as a repeat.
+    It tells a repeat from another request that has the same id by accident. It is no seal, and of no hash would the 32
+    bits be one that are compared: who knows a request in advance can have it counted as a repeat of one of their own.
     """
     return xxh3_64_intdigest(value)
 

@@ -10,7 +10,7 @@ import msgspec
 from pointsman.schemas.outcome import Action, Answer
 
 KNOWN_MAX: Final = 512
-"""Answers of an agent that are remembered, some 1.5 kB each: of documentation-keeper's, 92 in 100 that come."""
+"""Answers of an agent that are remembered, some 3 kB each: of documentation-keeper's, 92 in 100 that come."""
 BYTES_MAX: Final = 2_000
 """A longer answer is encoded each time: half a thousand of them are held."""
 

@@ -1,3 +1,5 @@
+import com.dynatrace.hash4j.hashing.Hasher64;
+import com.dynatrace.hash4j.hashing.Hashing;
 import com.fasterxml.jackson.core.JsonFactory;
 import com.fasterxml.jackson.core.JsonGenerator;
 import com.fasterxml.jackson.core.SerializableString;
@@ -15,6 +17,7 @@ import java.util.List;
 /** A request's bytes to its outcome's: decode, features, rules, encode. Not for several threads. */
 final class Decision {
     private static final byte[] HEX = "0123456789abcdef".getBytes(java.nio.charset.StandardCharsets.US_ASCII);
+    private static final Hasher64 HASH = Hashing.xxh3_64();
 
     private final JsonFactory json = JsonFactory.builder()
             .enable(StreamReadFeature.USE_FAST_DOUBLE_PARSER)
@@ -24,7 +27,6 @@ final class Decision {
     private final Request request = new Request(json);
     private final Features features;
     private final Rules rules;
-    private final Blake2b hash = new Blake2b();
     private final ByteArrayBuilder out = new ByteArrayBuilder();
     private final double[] row = new double[Features.COUNT];
     private final List<SerializableString> names = new ArrayList<>();
@@ -81,7 +83,7 @@ final class Decision {
             to.writeNumberField("partition", partition);
             to.writeNumberField("offset", offset);
             to.writeEndObject();
-            to.writeStringField("content_hash", hex(hash.of(value)));
+            to.writeStringField("content_hash", hex(HASH.hashBytesToLong(value)));
             to.writeNumberField("schema_version", 1);
             to.writeEndObject();
         }

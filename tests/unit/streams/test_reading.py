@@ -258,3 +258,26 @@ def test_headers_and_whose_time_it_is_are_what_was_sent() -> None:
     first, second = fetched(bytes(raw))
     assert (first.headers, second.headers) == (tuple(headers), ())
     assert (first.timestamp_type, first.timestamp) == (1, batches.TIME_MS)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("before", [0, 1, 2])
+def test_a_length_that_cannot_be_is_fetched_again_after_what_lies_before_it(before: int) -> None:
+    """No checksum covers it. Whoever took it for a batch that makes no sense would look for the next one for ever."""
+    raw = bytearray(b"".join(made("none", SMALL, base=3 * n) for n in range(before + 1)))
+    at = len(raw) // (before + 1) * before
+    struct.pack_into(">i", raw, at + 8, 5)
+    if before:
+        records = fetched(bytes(raw))
+        assert [each.offset for each in records] == list(range(3 * before))
+        assert records.next_fetch_offset == 3 * before
+    with pytest.raises(CorruptRecordException, match=r"t\[3\]"):
+        list(fetched(bytes(raw), at=3 * before))
+
+
+def test_a_record_of_the_first_format_has_no_time() -> None:
+    legacy = importlib.import_module("aiokafka.record.legacy_records")
+    builder = legacy.LegacyRecordBatchBuilder(0, 0, MIB)
+    builder.append(0, None, b"k", b"v")
+    (found,) = fetched(bytes(builder.build()))
+    assert (found.key, found.value, found.timestamp) == (b"k", b"v", -1)
