@@ -123,10 +123,10 @@ class _Batches(Run):
     def next_batch(self) -> Any:
         try:
             batch = self._records.next_batch()
-        except (
-            CorruptRecordException
-        ) as error:  # its length makes no sense, and nobody can say where the next one begins
-            raise BadChecksum(f"{self._tp.topic}[{self._tp.partition}]: {error}") from error
+        except CorruptRecordException as error:
+            # Its length makes no sense, and nobody can say where the next one begins.
+            msg = f"{self._tp.topic}[{self._tp.partition}]: {error}"
+            raise BadChecksum(msg) from error
         if not self._sound(batch):
             msg = f"{self._tp.topic}[{self._tp.partition}]: the checksum of a batch is wrong"
             raise BadChecksum(msg)
