@@ -12,7 +12,6 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
-from pointsman.streams import produce_request
 from pointsman.streams.errors import Expelled, Fenced
 from pointsman.streams.membership import Member, ProducerExpelled, install
 from pointsman.streams.output import Message, Output
@@ -42,7 +41,6 @@ class Producer:
     ) -> None:
         """``member``: whose partitions it commits; the broker refuses offsets of one that the group has expelled."""
         self._group = group
-        produce_request.install()
         # The broker's own limit lies above our deadline, so that our abort comes first.
         self.client = AIOKafkaProducer(
             bootstrap_servers=servers,

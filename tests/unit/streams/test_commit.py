@@ -11,15 +11,12 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, ProducerFenced
 from aiokafka.producer.message_accumulator import MessageAccumulator
-from aiokafka.protocol.produce import ProduceRequest_v7
-from aiokafka.protocol.types import Schema
 
 from pointsman.streams import commit
 from pointsman.streams import producer as producers
 from pointsman.streams.commit import AtLeastOnce, Transactional, committed
 from pointsman.streams.errors import Fenced
 from pointsman.streams.output import Message, Output
-from pointsman.streams.produce_request import JoinedOnce
 from pointsman.streams.producer import batches, merged
 from pointsman.streams.record_batch import RecordBatch
 from pointsman.streams.settings import Settings
@@ -330,13 +327,6 @@ async def test_batches_of_no_transaction_do_not_say_that_they_are_of_one() -> No
     client = AIOKafkaProducer(bootstrap_servers="127.0.0.1:1", enable_idempotence=True)
     (batch,) = batches(client, [message(1)])
     assert not batch._build()[22]
-
-
-async def test_a_producers_requests_are_joined_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = Schema(*zip(ProduceRequest_v7.SCHEMA.names, ProduceRequest_v7.SCHEMA.fields, strict=True))
-    monkeypatch.setattr(ProduceRequest_v7, "SCHEMA", plain)
-    producer()
-    assert type(ProduceRequest_v7.SCHEMA) is JoinedOnce
 
 
 def test_one_transaction_has_all_messages_of_its_batches_in_their_order() -> None:
