@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Final
+
 from xxhash import xxh3_64_intdigest
 
+content_hash: Final[Callable[[bytes], int]] = xxh3_64_intdigest
+"""XXH3-64 of a request's bytes.
 
-def content_hash(value: bytes) -> int:
-    """XXH3-64 of a request's bytes.
-
-    It tells a repeat from another request that has the same id by accident. It is no seal, and of no hash would the 32
-    bits be one that are compared: who knows a request in advance can have it counted as a repeat of one of their own.
-    """
-    return xxh3_64_intdigest(value)
+It tells a repeat from another request that has the same id by accident. It is no seal, and of no hash would the 32 bits be
+one that are compared: who knows a request in advance can have it counted as a repeat of one of their own.
+"""
+key: Final[Callable[[str], int]] = hash
+"""An id as `Answered` keeps it: a number of 64 bits, another one in each process."""
 
 
 class Answered:
@@ -45,11 +48,6 @@ class Answered:
             self._old, self._new = self._new, {}
             self._since = now_s
         self._new.update(answered)
-
-
-def key(request_id: str) -> int:
-    """An id as `Answered` keeps it."""
-    return hash(request_id)
 
 
 def short(content: int) -> int:

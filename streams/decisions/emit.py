@@ -28,6 +28,8 @@ from pointsman.streams.output import Message
 OUTCOME_BYTES_MAX: Final = 850_000
 """Fits a batch with its key and headers. The largest request leaves 50,000 bytes for what an agent says of it."""
 
+_NO_HEADERS: Final[list[tuple[str, bytes]]] = []
+"""Of all messages without; nobody adds to it."""
 _MS: Final = attrgetter("ms")
 _BUCKET: Final = attrgetter("bucket")
 
@@ -118,7 +120,7 @@ class Emitter:
         if len(value) > OUTCOME_BYTES_MAX:
             decided.too_large.append(_too_large(accepted, len(value)))
             return
-        headers = carry(received) if (received := accepted.record.headers) else []
+        headers = carry(received) if (received := accepted.record.headers) else _NO_HEADERS
         request_id = accepted.request.id.encode()
         decided.outcomes.append((request_id, value, headers))
         if writer.approval:

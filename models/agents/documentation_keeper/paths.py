@@ -253,6 +253,8 @@ class _Folder(NamedTuple):
 
 
 _cache: dict[str, PathClass] = {}
+_classes: dict[PathClass, PathClass] = {}
+"""Equal ones as one object: what lies side by side is mostly alike, and stays in the processor's caches."""
 known: Final = _cache.get
 """What is cached of a path, None where that is nothing: `path_class` without its call."""
 _folders: dict[str, _Folder] = {}
@@ -264,7 +266,9 @@ def path_class(path: str) -> PathClass:
     if found is None:
         if len(_cache) >= CACHE_MAX:
             _cache.clear()
-        found = _cache[path] = _classify(path)
+            _classes.clear()
+        found = _classify(path)
+        found = _cache[path] = _classes.setdefault(found, found)
     return found
 
 

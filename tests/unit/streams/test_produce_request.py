@@ -11,7 +11,7 @@ from aiokafka.protocol.produce import ProduceRequest, ProduceResponse_v7
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman.streams import connections, loop
+from pointsman.streams import connections, loop, produce_request
 from pointsman.streams.produce_request import VERSIONS, pieces
 
 texts = st.text(st.characters(codec="utf-8"), max_size=20)
@@ -61,7 +61,11 @@ def test_the_frame_and_its_answer_are_those_of_the_clients_own_way(monkeypatch: 
     batch = bytearray(i % 251 for i in range(5_000_000))
     request = ProduceRequest("id", -1, 1_000, [("t", [(0, batch), (1, b"small")])])
     connections.install()
+    sent: list[Any] = []
+    send = produce_request.send
+    monkeypatch.setattr(produce_request, "send", lambda *given: sent.append(given) or send(*given))
     mine = loop.run(received(request))
+    assert len(sent) == 1
     monkeypatch.setattr(AIOKafkaConnection, "send", connections._send)
     its = asyncio.run(received(request))  # `loop.run` would install ours again
     assert AIOKafkaConnection.send is connections._send
