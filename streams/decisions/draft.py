@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from aiokafka import TopicPartition
 from msgspec import UNSET, UnsetType
@@ -67,17 +68,18 @@ class Part:
         self.checked.rejected += checked.rejected
         self.checked.answered = checked.answered  # the whole batch's
 
-    def groups(self) -> Iterator[tuple[str, Assigned | None, list[Accepted]]]:
-        """Each agent's requests that are here, with what these were assigned before; None: they are to be split.
-
-        Each request is handed over once.
-        """
-        accepted, self.checked.accepted = self.checked.accepted, {}
-        for agent, of_agent in accepted.items():
-            for assigned, requests in self._by_assigned(of_agent):
-                yield agent, assigned, requests
+    def compute(self, groups: Groups, runtimes: Mapping[str, Runtime], at_least: int) -> None:
+        """Features and rules of the agents that have so many requests here; each request is computed once."""
+        accepted = self.checked.accepted
+        for agent in [agent for agent, requests in accepted.items() if len(requests) >= at_least]:
+            for assigned, requests in self._by_assigned(accepted.pop(agent)):
+                group = groups.get((agent, assigned))
+                if group is None:
+                    group = groups[agent, assigned] = Group(runtimes[agent], assigned)
+                group.compute(requests)
 
     def _by_assigned(self, requests: list[Accepted]) -> list[tuple[Assigned | None, list[Accepted]]]:
+        """By what they were assigned before; None: they are to be split."""
         if not self.came:
             return [(None, requests)]
         found: dict[Assigned | None, list[Accepted]] = {}
@@ -137,6 +139,10 @@ class Group:
         self.requests += requests
         self.computed.add(compute(self.runtime.agent, requests))
         self.features_ms += (time.perf_counter() - began) * 1000
+
+
+Groups: TypeAlias = dict[tuple[str, Assigned | None], Group]
+"""By agent, and what its requests were assigned before."""
 
 
 @dataclass(frozen=True, slots=True)

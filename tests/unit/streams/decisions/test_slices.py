@@ -23,6 +23,7 @@ def slices(patch: pytest.MonkeyPatch, size: int, stretch: int | None = None) -> 
     """So many requests in a slice, and in what is computed without a pause."""
     patch.setattr(work, "SLICE_RECORDS", size)
     patch.setattr(work, "STRETCH_RECORDS", stretch or size)
+    patch.setattr(work, "SLICE_ROWS", 1)
 
 
 class Order:
@@ -126,6 +127,28 @@ async def test_a_slice_is_computed_before_the_next_is_read_whatever_agents_it_is
     await process(world, *(valid(f"r{n}", n, agent="other" if n % 4 == 3 else "small") for n in range(6)))
     assert seen == ["checks 4", "computes 3", "computes 1", "checks 2", "computes 2"]
     assert [each.input for each in accepted] == [None] * 6
+
+
+async def test_an_agents_few_requests_of_each_slice_are_computed_once_there_are_enough(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A call for each handful would cost as much as what it computes."""
+    slices(monkeypatch, 4, 8)
+    monkeypatch.setattr(work, "SLICE_ROWS", 3)
+    seen: list[str] = []
+
+    def noted(name: str) -> Any:
+        def computes(inputs: Sequence[Any]) -> list[Row]:
+            seen.append(f"{name} {len(inputs)}")
+            return features(inputs)
+
+        return computes
+
+    world = World(agents=[agent(name, features=noted(name)) for name in ("small", "other")])
+    records = [valid(f"r{n}", n, agent="other" if n % 4 == 3 else "small") for n in range(16)]
+    found = outcomes(await process(world, *records))
+    assert seen == ["small 3", "small 3", "other 3", "small 3", "small 3", "other 1"]
+    assert [each.decision_id for each in found] == [f"r{n}" for n in range(16)]
 
 
 async def test_a_question_is_of_all_slices_of_a_stretch(monkeypatch: pytest.MonkeyPatch) -> None:
