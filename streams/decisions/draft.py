@@ -131,14 +131,18 @@ class Group:
     assigned: Assigned | None
     requests: list[Accepted] = field(default_factory=list)
     computed: Computed = field(default_factory=Computed)
+    features: list[bytes] = field(default_factory=list)
+    """The rows as the outcomes have them: encoded while they are in the processor's caches."""
     features_ms: float = 0.0
 
     def compute(self, requests: list[Accepted]) -> None:
         """Some more of them."""
         began = time.perf_counter()
         self.requests += requests
-        self.computed.add(compute(self.runtime.agent, requests))
+        computed = compute(self.runtime.agent, requests)
         self.features_ms += (time.perf_counter() - began) * 1000
+        self.computed.add(computed)
+        self.features += self.runtime.encoded(computed.rows)
 
 
 Groups: TypeAlias = dict[tuple[str, Assigned | None], Group]
@@ -150,25 +154,25 @@ class Prepared:
     """One agent's requests of a part that share a flag's state, before the model is asked."""
 
     part: Part
-    runtime: Runtime
-    computed: Computed
+    group: Group
     candidates: list[bool]
     flag: Flag | Assigned | None
-    features_ms: float
 
 
 def decision_of(prepared: Prepared, asked: Asked) -> Decision:
     """With the model's answers."""
-    computed = prepared.computed
+    group = prepared.group
+    computed = group.computed
     return Decision(
-        runtime=prepared.runtime,
+        runtime=group.runtime,
         requests=computed.requests,
         rows=computed.rows,
+        features=group.features,
         candidates=prepared.candidates,
         rules=computed.rules,
         asked=asked,
         flag=prepared.flag,
-        features_ms=prepared.features_ms,
+        features_ms=group.features_ms,
         histories=prepared.part.histories(computed.requests),
     )
 

@@ -53,6 +53,8 @@ class Decision:
     runtime: Runtime
     requests: list[Accepted]
     rows: list[Row]
+    features: list[bytes]
+    """The rows, encoded."""
     candidates: list[bool]
     rules: list[Answer]
     asked: Asked
@@ -109,7 +111,7 @@ class Emitter:
         waited = moment.waited(accepted.record.timestamp)
         value = writer.write(
             accepted,
-            decision.rows[i],
+            decision.features[i],
             candidate=candidate,
             ml=ml,
             served=served,
