@@ -131,18 +131,14 @@ class Group:
     assigned: Assigned | None
     requests: list[Accepted] = field(default_factory=list)
     computed: Computed = field(default_factory=Computed)
-    features: list[bytes] = field(default_factory=list)
-    """The rows as the outcomes have them: encoded while they are in the processor's caches."""
     features_ms: float = 0.0
 
     def compute(self, requests: list[Accepted]) -> None:
         """Some more of them."""
         began = time.perf_counter()
         self.requests += requests
-        computed = compute(self.runtime.agent, requests)
+        self.computed.add(compute(self.runtime.agent, requests))
         self.features_ms += (time.perf_counter() - began) * 1000
-        self.computed.add(computed)
-        self.features += self.runtime.encoded(computed.rows)
 
 
 Groups: TypeAlias = dict[tuple[str, Assigned | None], Group]
@@ -154,25 +150,25 @@ class Prepared:
     """One agent's requests of a part that share a flag's state, before the model is asked."""
 
     part: Part
-    group: Group
+    runtime: Runtime
+    computed: Computed
     candidates: list[bool]
     flag: Flag | Assigned | None
+    features_ms: float
 
 
 def decision_of(prepared: Prepared, asked: Asked) -> Decision:
     """With the model's answers."""
-    group = prepared.group
-    computed = group.computed
+    computed = prepared.computed
     return Decision(
-        runtime=group.runtime,
+        runtime=prepared.runtime,
         requests=computed.requests,
         rows=computed.rows,
-        features=group.features,
         candidates=prepared.candidates,
         rules=computed.rules,
         asked=asked,
         flag=prepared.flag,
-        features_ms=group.features_ms,
+        features_ms=prepared.features_ms,
         histories=prepared.part.histories(computed.requests),
     )
 

@@ -53,8 +53,6 @@ class Decision:
     runtime: Runtime
     requests: list[Accepted]
     rows: list[Row]
-    features: list[bytes]
-    """The rows, encoded."""
     candidates: list[bool]
     rules: list[Answer]
     asked: Asked
@@ -111,7 +109,7 @@ class Emitter:
         waited = moment.waited(accepted.record.timestamp)
         value = writer.write(
             accepted,
-            decision.features[i],
+            decision.rows[i],
             candidate=candidate,
             ml=ml,
             served=served,

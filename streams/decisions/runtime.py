@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, Final, Protocol
 
@@ -18,7 +18,6 @@ from pointsman.streams.decisions.known import KnownAnswers
 from pointsman.streams.model.failure import ModelFailure
 
 POINTSMAN_VERSION: Final = version("pointsman")
-_encode = msgspec.json.Encoder().encode
 
 
 class Scored(Protocol):
@@ -52,10 +51,9 @@ class Runtime:
             "Features", [(name, float) for name in agent.feature_names], gc=False
         )
 
-    def encoded(self, rows: Iterable[Row]) -> list[bytes]:
-        """Rows as JSON objects with the features' names."""
-        named = self._named
-        return [_encode(named(*row)) for row in rows]
+    def named(self, row: Row) -> Any:
+        """A row as a struct with the features' names, which encodes as an object."""
+        return self._named(*row)
 
     def ml_answers(self, scored: Scored, count: int) -> list[Answer]:
         """The model's answers from its ``count`` scores. Raises `BadModelOutput`, and `ModelFailure` for another model's.

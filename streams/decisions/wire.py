@@ -13,6 +13,7 @@ from typing import Final, NamedTuple, get_args
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from pointsman.models.decider import Row
 from pointsman.schemas.control import Flag
 from pointsman.schemas.latency import bucket
 from pointsman.schemas.outcome import Action, Answer, FlagState, History
@@ -92,6 +93,7 @@ class OutcomeWriter:
         self._features_ms = b',"features_ms":%b' % _encode(features_ms)
         self._model_ms = b',"model_ms":%b' % _encode(model_ms) if model_ms is not None else b""
         self.known = runtime.known.of
+        self._named = runtime.named
         self._places: dict[tuple[bool, str, int], bytes] = {}
         self._texts: dict[tuple[str, str], tuple[bytes, bytes]] = {}
 
@@ -106,7 +108,7 @@ class OutcomeWriter:
     def write(
         self,
         accepted: Accepted,
-        features: bytes,
+        row: Row,
         *,
         candidate: bool,
         ml: Answer | None,
@@ -128,7 +130,7 @@ class OutcomeWriter:
                 served.part,
                 b"" if ml is None else b',"ml":' + _encode(ml),
                 self._versions,
-                features,
+                _encode(self._named(row)),
                 b',"input":',
                 request.input,
                 moment.unrequested if at is None else b',"requested_at":%b%b' % (_encode(at), moment.part),

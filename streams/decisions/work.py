@@ -196,9 +196,8 @@ class DecisionWork:
             async with around.turn.begin():
                 for tp, records in inputs:
                     async for each in self._prepared(self._part(tp, records, draft), draft):
-                        computed = each.group.computed
-                        wanted = self._wanted(computed.requests, each.candidates)
-                        prepared.append((each, questions.ask(each.group.runtime, computed.rows, wanted)))
+                        wanted = self._wanted(each.computed.requests, each.candidates)
+                        prepared.append((each, questions.ask(each.runtime, each.computed.rows, wanted)))
             await questions.answered()
         finally:
             questions.cancel()  # where the batch failed nobody waits for them
@@ -232,12 +231,12 @@ class DecisionWork:
         return part
 
     def _prepare(self, part: Part, group: Group, draft: Draft) -> Prepared:
-        agent, requests, computed = group.runtime.agent, group.requests, group.computed
-        assigned = group.assigned
+        runtime, requests, computed = group.runtime, group.requests, group.computed
+        agent, assigned, features_ms = runtime.agent, group.assigned, group.features_ms
         if assigned is not None:
             part.reject(computed.bad)
             candidates = [assigned.arm == "candidate"] * len(computed.requests)
-            return Prepared(part, group, candidates, assigned)
+            return Prepared(part, runtime, computed, candidates, assigned, features_ms)
         flag = self._around.flags.get(agent.flag)
         known = draft.even.get(agent.name)
         split = self._split(part, requests, computed) if computed.bad else computed.requests
@@ -247,7 +246,7 @@ class DecisionWork:
         if computed.bad:
             candidates = self._assign(part, split, candidates, computed, flag)
             part.reject(computed.bad)
-        return Prepared(part, group, candidates, flag)
+        return Prepared(part, runtime, computed, candidates, flag, features_ms)
 
     def _split(self, part: Part, requests: list[Accepted], computed: Computed) -> list[Accepted]:
         """Which requests are split now: those that are decided, and those that failed and are tried again."""

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from pointsman.models.decider import Row
 from pointsman.schemas.control import Flag
 from pointsman.schemas.latency import bucket
 from pointsman.schemas.outcome import (
@@ -98,12 +97,10 @@ def decisions(draw: st.DrawFn) -> Decision:
         )
         for request, (topic, partition, offset), _, _, _, _, timestamp in parts
     ]
-    rows: list[Row] = [(number, 2.5) for *_, number, _ in parts]
     return Decision(
         runtime=runtime_,
         requests=accepted,
-        rows=rows,
-        features=runtime_.encoded(rows),
+        rows=[(number, 2.5) for *_, number, _ in parts],
         candidates=[candidate for *_, candidate, _, _ in parts],
         rules=[rules for _, _, rules, *_ in parts],
         asked=Asked(
@@ -270,7 +267,6 @@ def test_an_answer_made_anew_is_not_taken_for_one_that_has_gone() -> None:
         runtime=runtime(replace(agent(), rules=Fresh())),
         requests=[],
         rows=[],
-        features=[],
         candidates=[],
         rules=[],
         asked=Asked([]),
@@ -281,7 +277,7 @@ def test_an_answer_made_anew_is_not_taken_for_one_that_has_gone() -> None:
         answer = Answer(decider="rules@1", prediction="yes", score=n / 100, confidence=0.9, reason=str(n))
         request = DecisionRequest(id=f"r{n}", agent="small", input=msgspec.Raw(b"{}"))
         decision_of.requests = [Accepted(record(b"{}"), request, Small(), 15)]
-        decision_of.features, decision_of.candidates = [b"{}"], [False]
+        decision_of.rows, decision_of.candidates = [(1.0, 2.0)], [False]
         decision_of.rules, decision_of.asked = [answer], Asked([None])
         ((_, value, _),) = emit(decision_of, now=NOW + timedelta(seconds=n))[0].outcomes
         assert msgspec.json.decode(value or b"", type=Outcome).reason == str(n)
