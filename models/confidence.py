@@ -35,9 +35,9 @@ def judge(probability: float, threshold: float) -> tuple[bool, float]:
 
 
 def judge_all(
-    probabilities: npt.NDArray[np.float64], threshold: float
+    probabilities: npt.NDArray[np.float64], threshold: float | npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
-    """`judge` for an array; takes rounded scores."""
+    """`judge` for an array; takes rounded scores, and one threshold for all or one for each."""
     for_it = probabilities * (1 - threshold)
     q = for_it / (for_it + (1 - probabilities) * threshold)
     return probabilities >= threshold, np.asarray(np.round(np.maximum(q, 1 - q), DECIMALS), dtype=np.float64)

@@ -19,6 +19,7 @@ from pointsman.schemas.control import Flag
 from pointsman.schemas.feedback import Feedback
 from pointsman.schemas.outcome import Answer
 from pointsman.streams.decisions.runtime import Runtime
+from pointsman.streams.model.failure import ModelFailure
 from pointsman.streams.output import Record
 from tests.support.outcomes import outcome
 
@@ -180,7 +181,16 @@ class Score:
         """Shadow questions wait for it."""
         self.gate.set()
 
-    async def score(self, agent: str, rows: Sequence[Row], deadline_ms: float | None = None) -> Any:
+    async def score_all(self, questions: Sequence[tuple[str, Sequence[Row]]]) -> list[Any]:
+        found: list[Any] = []
+        for each in questions:
+            try:
+                found.append(await self.score(*each))
+            except ModelFailure as failure:
+                found.append(failure)
+        return found
+
+    async def score(self, agent: str, rows: Sequence[Row]) -> Any:
         self.asked.append(len(rows))
         return SimpleNamespace(values=self.served(rows), version=self.version)
 

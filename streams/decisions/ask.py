@@ -12,7 +12,7 @@ from typing import Protocol
 from pointsman.models.decider import Row
 from pointsman.models.ml import BadModelOutput
 from pointsman.schemas.outcome import Answer
-from pointsman.streams.decisions.runtime import Runtime, Scored
+from pointsman.streams.decisions.runtime import Runtime, Scored, ml_answers
 from pointsman.streams.model.client import ModelFailure
 
 logger = logging.getLogger(__name__)
@@ -21,11 +21,13 @@ logger = logging.getLogger(__name__)
 class Scorer(Protocol):
     """The model process, as the lane sees it."""
 
-    async def score(self, agent: str, rows: Sequence[Row], deadline_ms: float | None = None) -> Scored:
-        """Scores within the deadline, or `ModelFailure`."""
+    async def score_all(
+        self, questions: Sequence[tuple[str, Sequence[Row]]]
+    ) -> Sequence[Scored | ModelFailure]:
+        """For each agent with its rows scores, or why there are none; all within one deadline."""
 
     async def score_shadow(self, agent: str, rows: Sequence[Row]) -> Scored:
-        """The same without hurry, after all that is to be served."""
+        """Scores without hurry, after all that is to be served. Raises `ModelFailure`."""
 
 
 @dataclass(slots=True)
@@ -37,22 +39,41 @@ class Asked:
     waited_ms: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """Rows of one agent, those of them that the model is to score, and where its answers go."""
+
+    runtime: Runtime
+    rows: list[Row]
+    wanted: list[int]
+    asked: Asked
+
+
 class Questions:
-    """A batch's questions to the model, all under way at once. The answers are in what `ask` gave, once `answered`."""
+    """A batch's questions to the model. The answers are in what `ask` gave, once `answered`."""
 
     def __init__(self, scorer: Scorer | None) -> None:
         self._scorer = scorer
+        self._noted: list[_Question] = []
         self._tasks: list[asyncio.Task[None]] = []
 
     def ask(self, runtime: Runtime, rows: list[Row], wanted: list[int]) -> Asked:
-        """Rows of one agent, and the places of those that the model is to score."""
+        """Note a question: rows of one agent, and the places of those that the model is to score."""
         asked = Asked([None] * len(rows))
-        if wanted:
-            self._tasks.append(asyncio.create_task(_ask(self._scorer, runtime, rows, wanted, asked)))
+        if wanted and (self._scorer is None or runtime.card is None):
+            asked.failure = "model_unavailable"
+        elif wanted:
+            self._noted.append(_Question(runtime, rows, wanted, asked))
         return asked
 
+    def send(self) -> None:
+        """Those that were noted are under way, all together."""
+        if self._noted and self._scorer is not None:
+            self._tasks.append(asyncio.create_task(_ask(self._scorer, self._noted)))
+            self._noted = []
+
     async def answered(self) -> None:
-        """Wait for all; at most for the model's deadline."""
+        """Wait for all that were sent; at most for the model's deadline."""
         await asyncio.gather(*self._tasks)
 
     def cancel(self) -> None:
@@ -61,26 +82,29 @@ class Questions:
             task.cancel()
 
 
-async def _ask(
-    scorer: Scorer | None, runtime: Runtime, rows: list[Row], wanted: list[int], asked: Asked
-) -> None:
-    """One question; never raises."""
-    if scorer is None or runtime.card is None:
-        asked.failure = "model_unavailable"
-        return
+async def _ask(scorer: Scorer, questions: list[_Question]) -> None:
+    """Never raises."""
     began = time.perf_counter()
+    answers: Sequence[list[Answer] | Exception]
     try:
-        scored = await scorer.score(runtime.agent.name, [rows[i] for i in wanted])
-        answers = runtime.ml_answers(scored, len(wanted))
-        for place, answer in zip(wanted, answers, strict=True):
-            asked.answers[place] = answer
-    except (ModelFailure, BadModelOutput) as failure:
-        asked.failure = reason_of(failure)
+        found = await scorer.score_all(
+            [(each.runtime.agent.name, [each.rows[i] for i in each.wanted]) for each in questions]
+        )
+        answers = ml_answers(
+            [(each.runtime, scored, len(each.wanted)) for each, scored in zip(questions, found, strict=True)]
+        )
     except Exception as error:  # whatever the model's side does, the rules answer
-        extra = {"agent": runtime.agent.name, "requests": len(wanted)}
-        logger.exception("asking the model failed", extra=extra)
-        asked.failure = reason_of(error)
-    asked.waited_ms = (time.perf_counter() - began) * 1000
+        logger.exception("asking the model failed", extra={"questions": len(questions)})
+        answers = [error] * len(questions)
+    waited_ms = (time.perf_counter() - began) * 1000
+    for question, given in zip(questions, answers, strict=True):
+        asked = question.asked
+        asked.waited_ms = waited_ms
+        if isinstance(given, Exception):
+            asked.failure = reason_of(given)
+            continue
+        for place, answer in zip(question.wanted, given, strict=True):
+            asked.answers[place] = answer
 
 
 def reason_of(error: Exception) -> str:

@@ -11,7 +11,7 @@ import msgspec
 from pointsman.models.agent import Agent, Bands
 from pointsman.models.artifact import Card, load_card
 from pointsman.models.decider import Row, decider_id
-from pointsman.models.ml import answers_from_scores
+from pointsman.models.ml import BadModelOutput, Scoring, answers_of_all
 from pointsman.schemas.errors import InvalidSetting
 from pointsman.schemas.outcome import Action, Answer, Versions
 from pointsman.streams.decisions.known import KnownAnswers
@@ -55,24 +55,36 @@ class Runtime:
         """A row as a struct with the features' names, which encodes as an object."""
         return self._named(*row)
 
-    def ml_answers(self, scored: Scored, count: int) -> list[Answer]:
-        """The model's answers from its ``count`` scores. Raises `BadModelOutput`, and `ModelFailure` for another model's.
-
-        Threshold and calibration belong to the model of the card: another one's scores mean something else.
-        """
-        assert self.card is not None, "only asked where there is a model"
-        if scored.version != self.card.version:
-            what = (
-                f"{self.agent.name}: the server has {scored.version}, the card here is of {self.card.version}"
-            )
-            raise ModelFailure("model_unavailable", what)
-        return answers_from_scores(self.card, self.agent.predictions, scored.values, count)
-
     def action(self, confidence: float) -> Action:
         """What a confidence allows."""
         if confidence > self.bands.act:
             return "act"
         return "validate" if confidence >= self.bands.validate else "escalate"
+
+
+def ml_answers(
+    found: Sequence[tuple[Runtime, Scored | ModelFailure, int]],
+) -> list[list[Answer] | BadModelOutput | ModelFailure]:
+    """The models' answers from their scores, or why there are none; each with how many there must be.
+
+    Threshold and calibration belong to the model of the card: another one's scores mean something else.
+    """
+    answers: dict[int, list[Answer] | BadModelOutput | ModelFailure] = {}
+    scorings: dict[int, Scoring] = {}
+    for place, (runtime, scored, count) in enumerate(found):
+        card = runtime.card
+        assert card is not None, "only asked where there is a model"
+        if isinstance(scored, ModelFailure):
+            answers[place] = scored
+        elif scored.version != card.version:
+            what = (
+                f"{runtime.agent.name}: the server has {scored.version}, the card here is of {card.version}"
+            )
+            answers[place] = ModelFailure("model_unavailable", what)
+        else:
+            scorings[place] = Scoring(card, runtime.agent.predictions, scored.values, count)
+    answers |= zip(scorings, answers_of_all(list(scorings.values())), strict=True)
+    return [answers[place] for place in range(len(found))]
 
 
 def runtimes(agents: Mapping[str, Agent], bands: Mapping[str, Bands]) -> dict[str, Runtime]:

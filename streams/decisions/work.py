@@ -27,7 +27,7 @@ from pointsman.streams.decisions.features import Computed
 from pointsman.streams.decisions.note import note
 from pointsman.streams.decisions.retry import Retries, all_returned, kept_of, sent_again
 from pointsman.streams.decisions.route import Counter, route, sampled
-from pointsman.streams.decisions.runtime import Runtime
+from pointsman.streams.decisions.runtime import Runtime, ml_answers
 from pointsman.streams.decisions.tally import Metadata, Tally, decode_metadata, encode_metadata
 from pointsman.streams.decisions.turn import Turn
 from pointsman.streams.decisions.validate import Accepted, Checked, Validator, letter
@@ -195,9 +195,11 @@ class DecisionWork:
         try:
             async with around.turn.begin():
                 for tp, records in inputs:
-                    async for each in self._prepared(self._part(tp, records, draft), draft):
-                        wanted = self._wanted(each.computed.requests, each.candidates)
-                        prepared.append((each, questions.ask(each.runtime, each.computed.rows, wanted)))
+                    async for some in self._prepared(self._part(tp, records, draft), draft):
+                        for each in some:
+                            wanted = self._wanted(each.computed.requests, each.candidates)
+                            prepared.append((each, questions.ask(each.runtime, each.computed.rows, wanted)))
+                        questions.send()
             await questions.answered()
         finally:
             questions.cancel()  # where the batch failed nobody waits for them
@@ -206,7 +208,7 @@ class DecisionWork:
                 await self._emit(part, [each for each in prepared if each[0].part is part], draft)
                 self._settle(part, draft)
 
-    async def _prepared(self, part: Part, draft: Draft) -> AsyncIterator[Prepared]:
+    async def _prepared(self, part: Part, draft: Draft) -> AsyncIterator[list[Prepared]]:
         """Computed slice by slice, and an agent's requests handed on once they are enough; the loop's sockets have turns."""
         assert self._answered is not None, "restored before the first batch"
         groups: Groups = {}
@@ -214,12 +216,11 @@ class DecisionWork:
             for some in pieces(stretch, SLICE_RECORDS):
                 part.take(self._around.validator.check(some, self._answered, draft.answered))
                 part.compute(groups, self._around.runtimes, SLICE_ROWS)
-            for key in [key for key, group in groups.items() if len(group.requests) >= GROUP_ROWS]:
-                yield self._prepare(part, groups.pop(key), draft)
+            enough = [key for key, group in groups.items() if len(group.requests) >= GROUP_ROWS]
+            yield [self._prepare(part, groups.pop(key), draft) for key in enough]
             await asyncio.sleep(0)
         part.compute(groups, self._around.runtimes, 1)
-        for group in groups.values():
-            yield self._prepare(part, group, draft)
+        yield [self._prepare(part, group, draft) for group in groups.values()]
 
     def _part(self, tp: TopicPartition, records: list[Record], draft: Draft) -> Part:
         if tp == self._tp:
@@ -374,7 +375,9 @@ class DecisionWork:
             return
         self._rows_asked += len(rows)
         try:
-            answers = runtime.ml_answers(await scorer.score_shadow(agent, rows), len(rows))
+            [answers] = ml_answers([(runtime, await scorer.score_shadow(agent, rows), len(rows))])
+            if isinstance(answers, Exception):
+                raise answers
         except Exception as error:  # noqa: BLE001 - nobody waits for this task: what escapes it is never heard of
             reason = reason_of(error)
             metrics.SHADOWS_MISSED.labels(agent, reason).inc(len(rows))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import isnan
-from typing import Final
+from typing import Final, Self
 
 from pointsman.models.decider import Row
 from pointsman.streams.model.address import Address
@@ -125,45 +125,65 @@ class ModelClient:
 
     async def score(self, agent: str, rows: Sequence[Row], deadline_ms: float | None = None) -> Scores:
         """Scores for somebody who waits. Raises `ModelFailure`, at the latest at the deadline."""
-        began = time.perf_counter()
+        [found] = await self.score_all([(agent, rows)], deadline_ms)
+        if isinstance(found, ModelFailure):
+            raise found
+        return found
+
+    async def score_all(
+        self, questions: Sequence[tuple[str, Sequence[Row]]], deadline_ms: float | None = None
+    ) -> list[Scores | ModelFailure]:
+        """The same for rows of several agents, sent together: scores of each, or why it has none. One deadline for all."""
+        until = _until(self._deadline_ms if deadline_ms is None else deadline_ms)
+        asked: list[_Question] = []
+        found: dict[int, Scores | ModelFailure] = {}
+        for place, (agent, rows) in enumerate(questions):
+            try:
+                connection, model = self._to(agent)
+                asked.append(_Question.of(connection, Lane.SERVED, model, rows, place))
+            except ModelFailure as failure:
+                found[place] = failure
+        if asked:
+            for question, answer in zip(asked, await _ask(connection, asked, until), strict=True):
+                found[question.place] = answer
+                self._heard(question, answer)
+        return [found[place] for place in range(len(questions))]
+
+    def _heard(self, question: _Question, answer: Scores | ModelFailure) -> None:
+        agent = question.model.agent
         breaker = self._breaker(agent)
-        connection, model = self._to(agent, breaker)
-        within_ms = self._deadline_ms if deadline_ms is None else deadline_ms
-        id_, frame = _request(connection, Lane.SERVED, model, rows)
-        try:
-            scores = await _ask(connection, id_, frame, model, rows=len(rows), until=began + within_ms / 1000)
-        except ModelFailure as failure:
-            # a lost connection counts nowhere: while there is none, requests are refused at once
-            if failure.reason != "model_unavailable":
-                breaker.failed(timeout=failure.reason == "model_timeout")
-            raise
-        breaker.succeeded()
-        if rows:
-            self._probe_rows[agent] = rows[0]
-        return scores
+        if isinstance(answer, Scores):
+            breaker.succeeded()
+            if question.rows:
+                self._probe_rows[agent] = question.rows[0]
+        # A lost connection counts nowhere: while there is none, requests are refused at once.
+        elif answer.reason != "model_unavailable":
+            breaker.failed(timeout=answer.reason == "model_timeout")
 
     async def score_shadow(self, agent: str, rows: Sequence[Row], deadline_ms: float | None = None) -> Scores:
         """Scores that nobody waits for: answered after what is served, refused as ``busy`` when too many.
 
         An open breaker holds for them too, but they never open it: what is served must not depend on them.
         """
-        began = time.perf_counter()
-        connection, model = self._to(agent, self._breaker(agent))
+        until = _until(self._shadow_deadline_ms if deadline_ms is None else deadline_ms)
+        connection, model = self._to(agent)
         if self._shadows >= self._shadows_max:
             raise ModelFailure("busy", f"{self._shadows} shadow requests are in flight")
-        within_ms = self._shadow_deadline_ms if deadline_ms is None else deadline_ms
-        id_, frame = _request(connection, Lane.SHADOW, model, rows)
+        question = _Question.of(connection, Lane.SHADOW, model, rows)
         self._shadows += 1
         try:
-            return await _ask(connection, id_, frame, model, rows=len(rows), until=began + within_ms / 1000)
+            [found] = await _ask(connection, [question], until)
         finally:
             self._shadows -= 1
+        if isinstance(found, ModelFailure):
+            raise found
+        return found
 
-    def _to(self, agent: str, breaker: Breaker) -> tuple[Connection, ModelInfo]:
+    def _to(self, agent: str) -> tuple[Connection, ModelInfo]:
         model = self._models.get(agent)
         if self._connection is None or model is None:
             raise ModelFailure("model_unavailable", f"no model for {agent} at {self.address}")
-        if not breaker.allows:
+        if not self._breaker(agent).allows:
             raise ModelFailure("breaker_open", f"the model for {agent} failed lately")
         return self._connection, model
 
@@ -203,12 +223,11 @@ class ModelClient:
         if len(row) != model.features:  # none known yet, or of an earlier model
             row = (0.0,) * model.features
         try:
-            id_, frame = _request(self._connection, Lane.SERVED, model, [row])
-            until = time.perf_counter() + self._deadline_ms / 1000
-            await _ask(self._connection, id_, frame, model, rows=1, until=until)
+            question = _Question.of(self._connection, Lane.SERVED, model, [row])
         except ModelFailure:
             return False
-        return True
+        [found] = await _ask(self._connection, [question], _until(self._deadline_ms))
+        return isinstance(found, Scores)
 
     async def _keep_connected(self) -> None:
         retry_s, retry_max_s = RETRY_MIN_S, RETRY_LOCAL_MAX_S if self.address.path else RETRY_MAX_S
@@ -243,31 +262,51 @@ class ModelClient:
         self._models = {}
 
 
-def _request(connection: Connection, lane: Lane, model: ModelInfo, rows: Sequence[Row]) -> tuple[int, bytes]:
-    id_ = connection.next_id()
-    try:
-        return id_, encode_request(id_, lane, model.agent, model.features, rows)
-    except ValueError as error:
-        raise ModelFailure("model_error", f"{model.agent}: {error}") from error
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """Rows of one agent on their way."""
+
+    model: ModelInfo
+    rows: Sequence[Row]
+    id: int
+    frame: bytes
+    place: int
+
+    @classmethod
+    def of(
+        cls, connection: Connection, lane: Lane, model: ModelInfo, rows: Sequence[Row], place: int = 0
+    ) -> Self:
+        """Raises `ModelFailure` for rows that no frame can hold; ``place``: among those that are asked together."""
+        id_ = connection.next_id()
+        try:
+            frame = encode_request(id_, lane, model.agent, model.features, rows)
+        except ValueError as error:
+            raise ModelFailure("model_error", f"{model.agent}: {error}") from error
+        return cls(model, rows, id_, frame, place)
+
+
+def _until(within_ms: float) -> float:
+    return time.perf_counter() + within_ms / 1000
 
 
 async def _ask(
-    connection: Connection, id_: int, frame: bytes, model: ModelInfo, *, rows: int, until: float
-) -> Scores:
-    if rows == 0:
-        return Scores([], model.version)
-    response = await connection.ask(id_, frame, until - time.perf_counter())
-    _check(response, rows)
-    return Scores(response.scores, model.version)
+    connection: Connection, questions: Sequence[_Question], until: float
+) -> list[Scores | ModelFailure]:
+    frames = {each.id: each.frame for each in questions}
+    found = await connection.ask(frames, until - time.perf_counter())
+    return [_checked(found[each.id], each) for each in questions]
 
 
-def _check(response: Response, rows: int) -> None:
-    """Raises `ModelFailure` unless there is one probability a row."""
-    if response.status is not Status.OK:
-        raise ModelFailure(_REASONS[response.status], response.text)
-    scores = response.scores
+def _checked(found: Response | ModelFailure, question: _Question) -> Scores | ModelFailure:
+    """The scores, if there is one probability a row."""
+    if isinstance(found, ModelFailure):
+        return found
+    if found.status is not Status.OK:
+        return ModelFailure(_REASONS[found.status], found.text)
+    scores, rows = found.scores, len(question.rows)
     if len(scores) != rows:
-        raise ModelFailure("model_bad_output", f"{len(scores)} scores for {rows} rows")
+        return ModelFailure("model_bad_output", f"{len(scores)} scores for {rows} rows")
     # a sum is NaN if any score is; min and max alone may miss it, for they compare
-    if isnan(sum(scores)) or min(scores) < 0 or max(scores) > 1:
-        raise ModelFailure("model_bad_output", "a score is no probability")
+    if scores and (isnan(sum(scores)) or min(scores) < 0 or max(scores) > 1):
+        return ModelFailure("model_bad_output", "a score is no probability")
+    return Scores(scores, question.model.version)

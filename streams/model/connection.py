@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from functools import partial
-from typing import Final, cast
+from typing import Final, TypeAlias, cast
 
 from pointsman.streams.model.address import Address
 from pointsman.streams.model.failure import ModelFailure
@@ -27,14 +28,36 @@ UNSENT_BYTES_MAX: Final = 2 * FRAME_BYTES_MAX
 """A server that reads so slowly gets no more; with the breaker open it is never reached."""
 
 
+Answered: TypeAlias = Response | ModelFailure
+"""What became of a request."""
+
+
 class _Call:
-    """A request in flight."""
+    """Requests that were sent together and wait for one deadline; over once none is left."""
 
-    __slots__ = ("answer", "timer")
+    __slots__ = ("found", "left", "over", "timer")
 
-    def __init__(self, answer: asyncio.Future[Response], timer: asyncio.TimerHandle) -> None:
-        self.answer = answer
-        self.timer = timer
+    def __init__(self, ids: Mapping[int, bytes], over: asyncio.Future[None]) -> None:
+        self.left = set(ids)
+        self.found: dict[int, Answered] = {}
+        self.over = over
+        self.timer: asyncio.TimerHandle | None = None
+
+    def take(self, response: Response) -> None:
+        """An answer; who asked runs once, when all are here."""
+        if response.id not in self.left:  # given up already
+            return
+        self.left.remove(response.id)
+        self.found[response.id] = response
+        if not self.left and not self.over.done():
+            self.over.set_result(None)
+
+    def give_up(self, failure: ModelFailure) -> None:
+        """What is left is not answered."""
+        self.found.update(dict.fromkeys(self.left, failure))
+        self.left.clear()
+        if not self.over.done():
+            self.over.set_result(None)
 
 
 class Connection(asyncio.Protocol):
@@ -58,20 +81,29 @@ class Connection(asyncio.Protocol):
         self._last_id += 1
         return self._last_id
 
-    async def ask(self, id_: int, frame: bytes, within_s: float) -> Response:
-        """Send a request, wait for its answer. Raises `ModelFailure` after ``within_s`` at the latest."""
+    async def ask(self, frames: Mapping[int, bytes], within_s: float) -> dict[int, Answered]:
+        """Send requests, by their ids, in one write, and wait for their answers: ``within_s`` at most for all together.
+
+        A batch of fifty agents asks fifty small questions; a write, a timer and a task for each of them cost as much
+        as all else that is done for them.
+        """
         if self._transport is None or self._transport.is_closing():
-            raise self._failure()
+            return dict.fromkeys(frames, self._failure())
         if self._transport.get_write_buffer_size() > UNSENT_BYTES_MAX:
-            raise ModelFailure("model_unavailable", "the model server does not read")
-        timer = self._loop.call_later(within_s - LAST_LOOK_S, self._look_once_more, id_)
-        call = self._calls[id_] = _Call(self._loop.create_future(), timer)
+            failure = ModelFailure("model_unavailable", "the model server does not read")
+            return dict.fromkeys(frames, failure)
+        call = _Call(frames, self._loop.create_future())
+        call.timer = self._loop.call_later(within_s - LAST_LOOK_S, self._look_once_more, call)
+        self._calls.update(dict.fromkeys(frames, call))
         try:
-            self._transport.write(frame)  # never waits: what the socket does not take is buffered
-            return await call.answer
+            # Never waits: what the socket does not take is buffered.
+            self._transport.write(b"".join(frames.values()))
+            await call.over
         finally:
-            self._calls.pop(id_, None)
+            for id_ in frames:
+                self._calls.pop(id_, None)
             call.timer.cancel()
+        return call.found
 
     def close(self) -> None:
         """End it now; whoever waits gets ``model_unavailable``."""
@@ -92,9 +124,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Of asyncio.Protocol: fail all that is in flight."""
-        for call in self._calls.values():
-            if not call.answer.done():
-                call.answer.set_exception(self._failure())
+        for call in set(self._calls.values()):
+            call.give_up(self._failure())
         if not self.hello.done():
             self._no_hello(exc or ConnectionError("the model server hung up before its hello"))
         if not self.closed.done():
@@ -104,9 +135,10 @@ class Connection(asyncio.Protocol):
         kind = kind_of(body)
         if kind is Kind.RESPONSE and self.hello.done():
             response = decode_response(body)
-            call = self._calls.get(response.id)
-            if call is not None and not call.answer.done():  # else it came too late: nobody waits
-                call.answer.set_result(response)
+            if (
+                call := self._calls.pop(response.id, None)
+            ) is not None:  # else it came too late: nobody waits
+                call.take(response)
         elif kind is Kind.HELLO and not self.hello.done():
             self.hello.set_result(decode_hello(body))
         else:
@@ -127,14 +159,13 @@ class Connection(asyncio.Protocol):
     def _failure(self) -> ModelFailure:
         return ModelFailure(self._end.reason, self._end.detail)
 
-    def _look_once_more(self, id_: int) -> None:
-        self._calls[id_].timer = self._loop.call_later(LAST_LOOK_S, self._give_up, id_)
+    def _look_once_more(self, call: _Call) -> None:
+        call.timer = self._loop.call_later(LAST_LOOK_S, self._give_up, call)
 
-    def _give_up(self, id_: int) -> None:
-        call = self._calls[id_]
-        if call.answer.done():  # its task has not run yet
+    def _give_up(self, call: _Call) -> None:
+        if not call.left:  # its task has not run yet
             return
-        call.answer.set_exception(ModelFailure("model_timeout", f"request {id_} was not answered in time"))
+        call.give_up(ModelFailure("model_timeout", f"requests {sorted(call.left)} were not answered in time"))
         self._silences += 1
         if self._silences >= self._silences_max:
             self.close()

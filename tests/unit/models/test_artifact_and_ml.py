@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import subprocess
 import sys
@@ -24,7 +25,13 @@ from pointsman.models import artifact, estimators
 from pointsman.models.agents.documentation_keeper import AGENT
 from pointsman.models.artifact import Calibration, Card, ModelArtifactError, Probe, load_card, load_scorer
 from pointsman.models.confidence import judge
-from pointsman.models.ml import BadModelOutput, MlDecider, answers_from_scores
+from pointsman.models.ml import (
+    BadModelOutput,
+    MlDecider,
+    Scoring,
+    answers_from_scores,
+    answers_of_all,
+)
 
 assert AGENT.model is not None
 MODEL: Path = AGENT.model
@@ -234,6 +241,30 @@ def test_answers_follow_threshold_and_confidence(scores: list[float]) -> None:
         assert abs(answer.confidence - confidence) < 2e-6
         assert answer.decider == f"ml@{CARD.version}"
         assert type(answer.score) is float
+
+
+MODELS = st.builds(
+    Scoring,
+    card=st.sampled_from([0.02, 0.5, 0.9]).map(
+        lambda threshold: msgspec.structs.replace(CARD, threshold=threshold, version=f"of {threshold}")
+    ),
+    predictions=st.sampled_from([("no", "yes"), ("keep", "drop")]),
+    scores=st.lists(st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.02, 0.5, 0.9, 1.0])), max_size=8)
+    | st.sampled_from([[float("nan")], [0.5, -0.1], [1.5], ["x"], [[0.5]]]),
+    rows=st.sampled_from([None, 1, 3]),
+)
+
+
+@given(st.lists(MODELS, max_size=6))
+def test_models_whose_answers_are_made_together_answer_as_each_alone(scorings: list[Scoring]) -> None:
+    found = answers_of_all(scorings)
+    assert len(found) == len(scorings)
+    for scoring, answers in zip(scorings, found, strict=True):
+        if isinstance(answers, BadModelOutput):
+            with pytest.raises(BadModelOutput, match=re.escape(str(answers))):
+                answers_from_scores(*scoring)
+        else:
+            assert answers == answers_from_scores(*scoring)
 
 
 def test_the_decider_answers_as_its_parts_do() -> None:

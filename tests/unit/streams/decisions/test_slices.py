@@ -84,9 +84,9 @@ async def test_an_agent_with_few_requests_in_a_slice_is_one_question_and_each_ge
     seen: dict[str, list[int]] = {}
 
     class Noted(Score):
-        async def score(self, agent: str, rows: Sequence[Row], deadline_ms: float | None = None) -> Any:
+        async def score(self, agent: str, rows: Sequence[Row]) -> Any:
             seen.setdefault(agent, []).append(len(rows))
-            return await super().score(agent, rows, deadline_ms)
+            return await super().score(agent, rows)
 
     world = World(scorer=Noted(lambda rows: [row[0] for row in rows]))
     for name in ("small", "other"):

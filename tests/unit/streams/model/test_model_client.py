@@ -21,6 +21,7 @@ from pointsman.streams.model.protocol import (
     Lane,
     ModelInfo,
     Request,
+    Response,
     Status,
     encode_failure,
     encode_hello,
@@ -229,10 +230,13 @@ async def test_a_late_answer_is_dropped_and_does_not_answer_the_next_request() -
 
     async with scripted(late) as address:
         connection, _ = await connect(Address.parse(address), HANG_S)
-        with pytest.raises(ModelFailure) as failure:
-            await connection.ask(1, encode_request(1, Lane.SERVED, "plain", 3, [(0.1, 0, 0)]), 0.01)
-        assert failure.value.reason == "model_timeout"
-        response = await connection.ask(2, encode_request(2, Lane.SERVED, "plain", 3, [(0.2, 0, 0)]), HANG_S)
+        first = encode_request(1, Lane.SERVED, "plain", 3, [(0.1, 0, 0)])
+        failure = (await connection.ask({1: first}, 0.01))[1]
+        assert isinstance(failure, ModelFailure)
+        assert failure.reason == "model_timeout"
+        second = encode_request(2, Lane.SERVED, "plain", 3, [(0.2, 0, 0)])
+        response = (await connection.ask({2: second}, HANG_S))[2]
+        assert isinstance(response, Response)
         assert (response.id, response.scores) == (2, [0.2])
         connection.close()
 
