@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from operator import attrgetter
-from typing import Final, NamedTuple
+from typing import Final, TypeAlias
 
 from msgspec import UNSET, UnsetType
 
@@ -31,7 +30,6 @@ OUTCOME_BYTES_MAX: Final = 850_000
 _NO_HEADERS: Final[list[tuple[str, bytes]]] = []
 """Of all messages without; nobody adds to it."""
 _MS: Final = attrgetter("ms")
-_BUCKET: Final = attrgetter("bucket")
 
 
 @dataclass(slots=True)
@@ -62,15 +60,9 @@ class Decision:
     """None where no request was tried or sent before."""
 
 
-class _Kind(NamedTuple):
-    """What is counted of a decision: many decisions, few kinds."""
-
-    candidate: bool
-    ml: bool
-    fallback: str | None
-    action: Action
-    agree: bool | None
-    """Whether both arms' answers agree; None where the model's is not known."""
+_Kind: TypeAlias = tuple[bool, bool, str | None, Action, bool | None]
+"""What is counted of a decision: whether it is the candidate's, whether the model served it, why it did not, the action,
+and whether both arms' answers agree (None where the model's is not known). Many decisions, few kinds."""
 
 
 class Emitter:
@@ -102,15 +94,19 @@ class Emitter:
         known = writer.known(rules)
         if candidate and ml is not None:
             answer, by_ml, fallback = ml, True, None
-            served = writer.serve(ml, known, ml=True, candidate=True)
+            served = writer.serve(ml, ml=True, candidate=True)
+        elif candidate:
+            answer, by_ml, fallback = rules, False, self._failure
+            served = writer.by_candidate(known, fallback)
         else:
-            answer, by_ml, fallback = rules, False, self._failure if candidate else None
-            served = writer.served(known, candidate=candidate, fallback=fallback)
+            answer, by_ml, fallback = rules, False, None
+            served = writer.by_control(known)
         waited = moment.waited(accepted.record.timestamp)
         value = writer.write(
             accepted,
             decision.rows[i],
             candidate=candidate,
+            rules=known,
             ml=ml,
             served=served,
             moment=moment,
@@ -184,14 +180,12 @@ class _Sums:
     __slots__ = ("_confidences", "_waited")
 
     def __init__(self) -> None:
-        self._confidences: dict[tuple[bool, bool, str | None, Action, bool | None], list[float]] = {}
+        self._confidences: dict[_Kind, list[float]] = {}
         self._waited: tuple[list[Waited], list[Waited]] = ([], [])
         """Of the control, of the candidate."""
 
-    def add(
-        self, kind: tuple[bool, bool, str | None, Action, bool | None], confidence: float, waited: Waited
-    ) -> None:
-        """Count a decision; ``kind`` as in `_Kind`, but plain, because making it is most of the cost."""
+    def add(self, kind: _Kind, confidence: float, waited: Waited) -> None:
+        """Count a decision."""
         known = self._confidences.get(kind)
         if known is None:
             known = self._confidences[kind] = []
@@ -201,39 +195,35 @@ class _Sums:
     def arms(self, agent: str) -> dict[str, ArmSummary]:
         """The sums by arm, without an arm that decided nothing."""
         arms: dict[str, ArmSummary] = {}
-        for plain, confidences in self._confidences.items():
-            kind = _Kind(*plain)
-            _count(_arm(arms, agent, candidate=kind.candidate), kind, confidences)
         for candidate, waited in enumerate(self._waited):
             if waited:
-                arm = _arm(arms, agent, candidate=bool(candidate))
-                arm.latency_sum_ms = sum(map(_MS, waited))
-                arm.latency = dict(Counter(map(_BUCKET, waited)))
+                name: Arm = "candidate" if candidate else "control"
+                arms[name] = ArmSummary(
+                    agent=agent, arm=name, latency_sum_ms=sum(map(_MS, waited)), latency=_histogram(waited)
+                )
+        for (candidate, ml, fallback, action, agree), confidences in self._confidences.items():
+            arm, count = arms["candidate" if candidate else "control"], len(confidences)
+            arm.decisions += count
+            arm.confidence_sum += sum(confidences)
+            if ml:
+                arm.by_ml += count
+            if fallback:
+                arm.fallbacks[fallback] = arm.fallbacks.get(fallback, 0) + count
+            if action == "validate":
+                arm.validations += count
+            elif action == "escalate":
+                arm.escalations += count
+            if agree is not None:
+                arm.both_answered += count
+                arm.agreements += count if agree else 0
         return arms
 
 
-def _arm(arms: dict[str, ArmSummary], agent: str, *, candidate: bool) -> ArmSummary:
-    name: Arm = "candidate" if candidate else "control"
-    if name not in arms:
-        arms[name] = ArmSummary(agent=agent, arm=name)
-    return arms[name]
-
-
-def _count(arm: ArmSummary, kind: _Kind, confidences: list[float]) -> None:
-    count = len(confidences)
-    arm.decisions += count
-    arm.confidence_sum += sum(confidences)
-    if kind.ml:
-        arm.by_ml += count
-    if kind.fallback:
-        arm.fallbacks[kind.fallback] = arm.fallbacks.get(kind.fallback, 0) + count
-    if kind.action == "validate":
-        arm.validations += count
-    elif kind.action == "escalate":
-        arm.escalations += count
-    if kind.agree is not None:
-        arm.both_answered += count
-        arm.agreements += count if kind.agree else 0
+def _histogram(waited: list[Waited]) -> dict[int, int]:
+    found: dict[int, int] = {}
+    for each in waited:
+        found[each.bucket] = found.get(each.bucket, 0) + 1
+    return found
 
 
 def shadows(

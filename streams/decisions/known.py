@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -18,21 +17,24 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Served(msgspec.Struct, frozen=True, gc=False):
-    """The part of an outcome that says what was served, and after it the rules' answer."""
+    """The part of an outcome that says what was served; the rules' answer comes after it."""
 
     part: bytes
     action: Action
 
 
-@dataclass(slots=True)
-class Known:
-    """One answer, and what is written of it."""
+class Known(msgspec.Struct, gc=False):
+    """One answer, and what is written of it: little and close together, for fifty agents have ten thousands of them, and
+    each is looked at when it has long left the processor's caches.
+    """
 
     answer: Answer
     """Held, for it is known by its identity."""
     encoded: bytes
-    served: dict[tuple[bool, str | None], Served] = field(default_factory=dict)
-    """By arm (whether the candidate's) and fallback reason."""
+    control: Served | None = None
+    """How the control serves it."""
+    candidate: tuple[str | None, Served] | None = None
+    """How the candidate serves it, for the reason that there was last: model failures come in runs."""
 
 
 class KnownAnswers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from importlib.metadata import version
 from typing import Any, Final, Protocol
 
@@ -32,6 +33,20 @@ class Scored(Protocol):
         """The model's."""
 
 
+class Parts:
+    """What all outcomes of an agent have in common, as bytes."""
+
+    def __init__(self, agent: Agent, versions: Versions) -> None:
+        encode = msgspec.json.encode
+        self.approval = agent.policy == "APPROVAL_REQUIRED"
+        self.agent = b',"agent":%b,"unit":' % encode(agent.name)
+        self.status = b',"status":"%s","revision":%d,"success":true,"source":' % (
+            b"pending_approval" if self.approval else b"final",
+            not self.approval,
+        )
+        self.versions = b',"versions":%b,"features":' % encode(versions)
+
+
 class Runtime:
     """One loaded agent: its model's card, its bands, and encoders made for its features."""
 
@@ -50,6 +65,11 @@ class Runtime:
         self._named: Callable[..., Any] = msgspec.defstruct(
             "Features", [(name, float) for name in agent.feature_names], gc=False
         )
+
+    @cached_property
+    def parts(self) -> Parts:
+        """What all its outcomes have in common."""
+        return Parts(self.agent, self.versions)
 
     def named(self, row: Row) -> Any:
         """A row as a struct with the features' names, which encodes as an object."""

@@ -73,23 +73,16 @@ class OutcomeWriter:
         features_ms: float,
         model_ms: float | None,
     ) -> None:
-        self.approval = runtime.agent.policy == "APPROVAL_REQUIRED"
+        parts = runtime.parts
+        self.approval = parts.approval
         self._runtime = runtime
         state = FlagState(
             name=runtime.agent.flag,
             percentage=flag.percentage if flag else 0.0,
             version=flag.version if flag else 0,
         )
-        self._agent = b',"agent":%b,"unit":' % _encode(runtime.agent.name)
-        status = "pending_approval" if self.approval else "final"
-        self._status = b',"status":"%s","revision":%d,"success":true,"source":' % (
-            status.encode(),
-            not self.approval,
-        )
-        self._versions = b'},"flag":%b,"versions":%b,"features":' % (
-            _encode(state),
-            _encode(runtime.versions),
-        )
+        self._agent, self._status = parts.agent, parts.status
+        self._versions = b'},"flag":%b%b' % (_encode(state), parts.versions)
         self._features_ms = b',"features_ms":%b' % _encode(features_ms)
         self._model_ms = b',"model_ms":%b' % _encode(model_ms) if model_ms is not None else b""
         self.known = runtime.known.of
@@ -97,12 +90,19 @@ class OutcomeWriter:
         self._places: dict[tuple[bool, str, int], bytes] = {}
         self._texts: dict[tuple[str, str], tuple[bytes, bytes]] = {}
 
-    def served(self, known: Known, *, candidate: bool, fallback: str | None) -> Served:
-        """What an outcome says of an answer of the rules that it serves."""
-        served = known.served.get((candidate, fallback))
+    def by_control(self, known: Known) -> Served:
+        """What an outcome of the control says of the rules' answer."""
+        served = known.control
         if served is None:
-            served = self.serve(known.answer, known, ml=False, candidate=candidate, fallback=fallback)
-            known.served[candidate, fallback] = served
+            served = known.control = self.serve(known.answer, ml=False, candidate=False)
+        return served
+
+    def by_candidate(self, known: Known, fallback: str | None) -> Served:
+        """What an outcome of the candidate says of the rules' answer, which it serves for want of the model's."""
+        if known.candidate is not None and known.candidate[0] == fallback:
+            return known.candidate[1]
+        served = self.serve(known.answer, ml=False, candidate=True, fallback=fallback)
+        known.candidate = fallback, served
         return served
 
     def write(
@@ -111,6 +111,7 @@ class OutcomeWriter:
         row: Row,
         *,
         candidate: bool,
+        rules: Known,
         ml: Answer | None,
         served: Served,
         moment: Moment,
@@ -128,6 +129,7 @@ class OutcomeWriter:
                 self._agent,
                 _NULL if unit is None else _encode(unit),
                 served.part,
+                rules.encoded,
                 b"" if ml is None else b',"ml":' + _encode(ml),
                 self._versions,
                 _encode(self._named(row)),
@@ -150,16 +152,14 @@ class OutcomeWriter:
         self._places[candidate, record.topic, record.partition] = part
         return part
 
-    def serve(
-        self, answer: Answer, rules: Known, *, ml: bool, candidate: bool, fallback: str | None = None
-    ) -> Served:
+    def serve(self, answer: Answer, *, ml: bool, candidate: bool, fallback: str | None = None) -> Served:
         """The same of any answer, encoded anew."""
         action = self._runtime.action(answer.confidence)
         texts = self._texts.get((answer.prediction, answer.reason))
         if texts is None:
             texts = _encode(answer.prediction), _encode(answer.reason)
             self._texts[answer.prediction, answer.reason] = texts
-        part = b'%b%b"%b","prediction":%b,"confidence":%b,"reason":%b,%b%b,"answers":{"rules":%b' % (
+        part = b'%b%b"%b","prediction":%b,"confidence":%b,"reason":%b,%b%b,"answers":{"rules":' % (
             self._status,
             b'"ml","arm":' if ml else b'"deterministic","arm":',
             b"candidate" if candidate else b"control",
@@ -168,6 +168,5 @@ class OutcomeWriter:
             texts[1],
             _ACTIONS[action],
             _NULL if fallback is None else _encode(fallback),
-            rules.encoded,
         )
         return Served(part, action)

@@ -282,3 +282,13 @@ def test_an_answer_made_anew_is_not_taken_for_one_that_has_gone() -> None:
         ((_, value, _),) = emit(decision_of, now=NOW + timedelta(seconds=n))[0].outcomes
         assert msgspec.json.decode(value or b"", type=Outcome).reason == str(n)
         del answer
+
+
+@given(decisions(), st.lists(st.none() | texts.filter(bool), min_size=2, max_size=4))
+def test_the_same_answers_served_for_one_reason_after_another_say_their_own(
+    decision: Decision, reasons: list[str | None]
+) -> None:
+    for reason in reasons:
+        decision.asked.failure = reason
+        written = [value for _, value, _ in emit(decision)[0].outcomes]
+        assert written == [msgspec.json.encode(expected(decision, i)) for i in range(len(decision.requests))]
