@@ -31,20 +31,28 @@ def number_of(token: str, key: bytes) -> int | None:
 def maker(
     token: str, commits: Path | None, agents: Sequence[str] = ("documentation-keeper",), units: int = 0
 ) -> Make:
-    """Requests of a run. ``agents`` are asked in turn; ``units`` > 0: so many, in turn, and they are the key."""
+    """Requests of a run. ``agents`` are asked in turn; ``units`` > 0: so many, in turn, and they are the key.
+
+    Units and inputs move on by one in each round: else fifty agents and a thousand units would pair off, and an agent
+    have five units a partition, which are now and then all of one arm.
+    """
     inputs = [_input(value) for _, value in requests(POOL, commits)]
     names = [name.encode() for name in agents]
 
     def make(number: int) -> tuple[bytes, bytes]:
         key = request_id(token, number)
         body = b'{"id":"%s","agent":"%s",' % (key, names[number % len(names)])
-        content = inputs[number % len(inputs)]
+        content = inputs[_shifted(number, len(inputs))]
         if not units:
             return key, b'%s"input":%s}' % (body, content)
-        unit = b"unit-%d" % (number % units)
+        unit = b"unit-%d" % _shifted(number, units)
         return unit, b'%s"unit":"%s","input":%s}' % (body, unit, content)
 
     return make
+
+
+def _shifted(number: int, size: int) -> int:
+    return (number + number // size) % size
 
 
 def _input(value: bytes) -> bytes:

@@ -28,7 +28,8 @@ def test_requests_keep_their_contract_and_take_agents_and_units_in_turn(tmp_path
 
     assert [each.id for each in decoded] == [request_id("run00000", n).decode() for n in range(6)]
     assert [each.agent for each in decoded] == ["one", "two"] * 3
-    assert [each.unit for each in decoded] == ["unit-0", "unit-1", "unit-2"] * 2
+    units = ["unit-0", "unit-1", "unit-2", "unit-1", "unit-2", "unit-0"]
+    assert [each.unit for each in decoded] == units, "each in each round, and none with one agent alone"
     assert [key.decode() for key, _ in made] == [each.unit for each in decoded]
 
 
