@@ -106,7 +106,7 @@ def measure(servers: str, contenders: Sequence[Contender], plan: Plan) -> Measur
     count = plan.messages + plan.warm_up
     messages = list(examples(count) if plan.examples else requests(count, plan.commits))
     runs: dict[str, list[Run]] = {each.name: [] for each in contenders}
-    if plan.warm_up:  # a young broker is slow, most of all for many small requests: the first round would be another
+    if plan.warm_up:  # the broker's compiler: a young one is slow, and most so for many small requests
         one(servers, contenders[0], plan, messages)
     began = ended = time.monotonic()
     for number in range(plan.runs):

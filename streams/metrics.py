@@ -65,6 +65,17 @@ MODEL_UP = Gauge("pointsman_model_available", "1 while the model process answers
 BREAKER = Gauge("pointsman_model_breaker_open", "1 while the model is left alone.", ["agent"])
 MODEL_RESTARTS = Counter("pointsman_model_restarts", "Model processes that had to be started again.")
 FOREIGN = Counter("pointsman_foreign_messages", "Messages on our own topics that are not ours.", ["topic"])
+UNSIGNED = Counter(
+    "pointsman_feedback_unsigned",
+    "Violations and critical errors that were not signed by who may report them, and do not count.",
+    ["kind"],
+)
+FEEDBACK_WAITING = Gauge(
+    "pointsman_feedback_waiting", "Decisions that feedback speaks of and that are still looked for."
+)
+FEEDBACK_UNKNOWN = Gauge(
+    "pointsman_feedback_unknown", "The same, given up after 90 days; counted if they come after all."
+)
 SINK_DOUBLES = Counter("pointsman_sink_doubles", "Messages that the database had already.")
 DATABASE_UP = Gauge("pointsman_database_up", "1 while the sink can write.")
 

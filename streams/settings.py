@@ -21,7 +21,7 @@ OUTSIDE: Final = frozenset({"POINTSMAN_CONFIG", "POINTSMAN_TEST_KAFKA", "POINTSM
 """Variables of ours that are no settings: where the file is, and where the tests' servers are."""
 BATCH_INFLATED_BYTES_MAX: Final = 64 * 1024 * 1024
 """A broker takes batches of 1 MB; JSON inflates to 5 to 20 times that, messages much alike to 60 times."""
-SECRET: Final = frozenset({"dsn"})
+SECRET: Final = frozenset({"dsn", "feedback_keys"})
 FILE_BYTES_MAX: Final = 64 * 1024
 """Ten times all settings with a comment on each; a key of a hundred thousand dots would take the parser minutes."""
 
@@ -49,6 +49,12 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     bands: Annotated[
         dict[str, Bands],
         Meta(description="Confidence bands by agent; in the file: [bands.NAME] act = 0.8, validate = 0.6."),
+    ] = {}
+    feedback_keys: Annotated[
+        dict[str, Annotated[str, Meta(min_length=16, max_length=1_000)]],
+        Meta(
+            description="Keys of the senders whose feedback may report critical errors and safety violations; in the file: [feedback_keys] NAME = key of 16 characters or more."
+        ),
     ] = {}
     data_dir: Annotated[str, Meta(description="Where the embedded database and snapshots lie.")] = (
         msgspec.field(default_factory=data_home)
@@ -280,6 +286,8 @@ def meaning(name: str) -> str:
 
 def shown(name: str, value: Any) -> str:
     """A setting's value for people; secrets are masked."""
+    if name in SECRET and isinstance(value, Mapping):
+        return ", ".join(f"{key}: ***" for key in sorted(value))
     if name in SECRET and value:
         return mask(str(value))
     return str(msgspec.to_builtins(value)) if not isinstance(value, str) else value

@@ -14,8 +14,9 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 
 from pointsman.schemas.codec import Decoder, to_builtins
 from pointsman.schemas.errors import InvalidMessage
-from pointsman.schemas.feedback import Feedback
+from pointsman.schemas.feedback import Feedback, kinds
 from pointsman.schemas.outcome import Outcome, ShadowAnswer
+from pointsman.schemas.signature import signed
 from pointsman.schemas.summary import Summary
 from pointsman.streams import metrics
 from pointsman.streams.commit import Committer
@@ -32,6 +33,7 @@ from pointsman.streams.store.audit import AuditStore
 from pointsman.streams.store.batch import DeadLetter, SinkBatch
 from pointsman.streams.store.check import ledger_check
 from pointsman.streams.store.errors import OffsetConflict, StoreUnavailable
+from pointsman.streams.store.truth import SIGNED
 from pointsman.streams.topics import Names
 from pointsman.streams.unreadable import error_of
 
@@ -44,8 +46,10 @@ LEDGER_EVERY_S: Final = 30.0
 LEDGER_GRACE_S: Final = 60.0
 """Ledgers and outcomes come by different topics; within a minute both are here, or one is late enough to say so."""
 LEDGER_WITHIN_S: Final = 3600.0
-"""Looked at each time; a check of everything is `pointsman db status`."""
+"""Looked at each time; a check of everything is `pointsman db check`."""
 LEDGER_LOGGED_MAX: Final = 10
+SWEEP_EVERY_S: Final = 5.0
+"""Between two looks for decisions of which something was learned before they were known."""
 TOPIC_STRIDE: Final = 1_000_000
 """More than a topic has partitions: each topic's partition is a loop of its own here."""
 
@@ -104,6 +108,19 @@ class SinkLane(Lane):
             for each in differences[:LEDGER_LOGGED_MAX]:
                 logger.error("the ledger does not close", extra=to_builtins(each))
 
+    @Lane.task
+    async def _sweep(self) -> None:
+        """Feedback whose decision was not known when it came."""
+        while not self.should_stop:
+            await self.sleep(SWEEP_EVERY_S)
+            try:
+                waiting = await self.store.sweep()
+            except StoreUnavailable as error:
+                logger.debug("feedback was not looked through: %s", error)
+                continue
+            metrics.FEEDBACK_WAITING.set(waiting.looked_for)
+            metrics.FEEDBACK_UNKNOWN.set(waiting.given_up)
+
     async def on_stop(self) -> None:
         """Drain, then let the database go."""
         await super().on_stop()
@@ -121,14 +138,18 @@ class SinkWork(Work):
         dead_letter_partitions: int,
         bytes_max: int,
         generation: str = "",
+        feedback_keys: Mapping[str, str] = {},
     ) -> None:
-        """``generation``: Kafka's id of the topic; positions of one that was made anew are others."""
+        """``generation``: Kafka's id of the topic; positions of one that was made anew are others; ``feedback_keys``: by
+        sender, of those that may report violations.
+        """
         self._tp = tp
         self._generation = generation
         self._names = names
         self._cluster = cluster
         self._dead_letter_partitions = dead_letter_partitions
         self._bytes_max = bytes_max
+        self._feedback_keys = feedback_keys
         self._position: int | None = None
         self._decode: Mapping[str, Callable[[list[Record], Output], dict[str, Any]]] = {
             names.outcomes: self._outcomes,
@@ -189,17 +210,30 @@ class SinkWork(Work):
         return {"summaries": [each for each in found if each is not None and each.ledger is not None]}
 
     def _feedback(self, records: list[Record], output: Output) -> dict[str, Any]:
-        good, letters = [], []
+        good, authorised, letters = [], [], []
         for record in records:
             try:
-                good.append(check_feedback(record))
+                event = check_feedback(record)
+                good.append(event)
+                authorised.append(self._authorised(event, record))
             except InvalidMessage as error:
                 found = error_of(record, error)
                 metrics.DEAD_LETTERS.labels(LANE, found.reason).inc()
                 letters.append(letter(Rejected(record, found), self._bytes_max))
         partition = self._tp.partition % self._dead_letter_partitions
         output.add(self._names.dead_letters, partition, letters)
-        return {"feedback": good}
+        return {"feedback": good, "authorised": authorised}
+
+    def _authorised(self, event: Feedback, record: Record) -> bool:
+        """Whether its sender may report violations, and proves that it is the one that it says."""
+        key = self._feedback_keys.get(event.sender)
+        if key is not None and signed(key, record.value or b"", record.headers):
+            return True
+        for kind in sorted(SIGNED & kinds(event).keys()):
+            metrics.UNSIGNED.labels(kind).inc()
+            place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+            logger.warning("not counted: not signed by who may report it", extra={**place, "kind": kind})
+        return False
 
     def _dead_letters(self, records: list[Record], _output: Output) -> dict[str, Any]:
         letters = []
@@ -317,7 +351,7 @@ def sink_lane(
         (tp,) = owned
         generation = lane.watch.known[tp.topic].id
         dead_letters, bytes_max = partitions[names.dead_letters], settings.request_bytes_max
-        work = SinkWork(tp, names, cluster, dead_letters, bytes_max, generation)
+        work = SinkWork(tp, names, cluster, dead_letters, bytes_max, generation, settings.feedback_keys)
         return work, lambda: Database(store, tp, cluster, generation, lane.servers)
 
     store = AuditStore(dsn)

@@ -1,4 +1,4 @@
-"""`flags`, `topics` and `db`: what an operator sets and looks at."""
+"""`flags` and `topics`: what an operator sets and looks at."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ import typer
 
 from pointsman.streams.cli import reach
 from pointsman.streams.cli.agents import loaded_agents
-from pointsman.streams.cli.failure import FAILED, NOTHING_RUNS, Usage
-from pointsman.streams.cli.options import DATABASE, KAFKA, PLACE, with_settings
+from pointsman.streams.cli.failure import FAILED, Usage
+from pointsman.streams.cli.options import KAFKA, PLACE, with_settings
 from pointsman.streams.cli.out import AsJson, console, note, print_json, table
-from pointsman.streams.errors import WorkerNotRunning
 from pointsman.streams.settings import Loaded, Settings
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 flags = typer.Typer(help="Percentages of traffic that models serve.", no_args_is_help=True)
 topics = typer.Typer(help="Topics of this deployment.", no_args_is_help=True)
-database = typer.Typer(help="Tables of this deployment.", no_args_is_help=True)
 
 
 # -- flags -------------------------------------------------------------------------------------------
@@ -195,52 +193,4 @@ def _show(states: Sequence[TopicState]) -> None:
 
 def _exit_for(states: Sequence[TopicState]) -> None:
     if any(state.problem for state in states):
-        raise typer.Exit(FAILED)
-
-
-# -- database ----------------------------------------------------------------------------------------
-
-
-def _dsn(settings: Settings) -> str:
-    found = reach.dsn(settings)
-    if not found:
-        raise WorkerNotRunning(NOTHING_RUNS)
-    return found
-
-
-@database.command("migrate")
-@with_settings(*DATABASE, *PLACE)
-def migrate(loaded: Loaded, *, as_json: AsJson = False) -> None:
-    """Bring the tables up to date; safe to run twice and from several processes at once.
-
-    Example:  pointsman db migrate --dsn postgresql://me@localhost/audit
-    """
-    from pointsman.streams.store.migrate import migrate as apply  # noqa: PLC0415
-
-    done = reach.run(apply(_dsn(loaded.settings)))
-    if as_json:
-        print_json({"applied": done})
-    else:
-        console().print("\n".join(f"applied {name}" for name in done) or "nothing to do", markup=False)
-
-
-@database.command("status")
-@with_settings(*DATABASE, *PLACE)
-def status(loaded: Loaded, *, as_json: AsJson = False) -> None:
-    """List the migrations and how each stands; exit 1 unless all are applied.
-
-    Example:  pointsman db status --json
-    """
-    from pointsman.streams.store.migrate import status as look  # noqa: PLC0415
-
-    states = reach.run(look(_dsn(loaded.settings)))
-    if as_json:
-        print_json(states)
-    else:
-        rows = [
-            (f"{s.version:04}_{s.name}", s.state, s.applied_at and f"{s.applied_at:%Y-%m-%d %H:%M}")
-            for s in states
-        ]
-        console().print(table("", ("migration", "state", "applied"), rows))
-    if any(state.state != "applied" for state in states):
         raise typer.Exit(FAILED)

@@ -15,7 +15,7 @@ from typing import Final, Self
 
 import psycopg
 
-from pointsman.streams.store import feedback, writes
+from pointsman.streams.store import feedback, truths, writes
 from pointsman.streams.store.batch import SinkBatch, WriteResult
 from pointsman.streams.store.errors import OffsetConflict, StoreUnavailable, translated
 from pointsman.streams.store.fits import fitting
@@ -129,12 +129,18 @@ class AuditStore:
             if batch.shadows:
                 await writes.shadows(connection, batch.shadows, topic_ids, result, careful=careful)
             if batch.feedback:
-                await feedback.write(connection, batch.feedback, result)
+                authorised = batch.authorised or [False] * len(batch.feedback)
+                await feedback.write(connection, batch.feedback, authorised, batch.partition, result)
             if batch.summaries:
                 await writes.ledgers(connection, batch.summaries, topic_ids, result)
             if batch.dead_letters:
                 await writes.dead_letters(connection, batch.dead_letters, topic_ids, result)
         return result
+
+    async def sweep(self) -> truths.Waiting:
+        """Look again for the decisions that feedback spoke of and that were not known. Raises `StoreUnavailable`."""
+        async with self.connection() as connection:
+            return await truths.sweep(connection)
 
     @asynccontextmanager
     async def _deadline(self) -> AsyncIterator[None]:

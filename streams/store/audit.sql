@@ -127,7 +127,7 @@ RETURNING decision_id, event_id
 
 -- name: copy_feedback
 COPY ml_learning.decision_feedback (
-    observed_at, decision_id, agent_name, event_id, kind, value_text, value_number, value_time, commitment
+    observed_at, decision_id, agent_name, event_id, kind, value_text, value_number, value_time, commitment, authorised
 ) FROM STDIN (FORMAT binary)
 
 -- name: copy_feedback_contents

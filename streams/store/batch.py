@@ -93,6 +93,8 @@ class SinkBatch:
     outcomes: Sequence[Outcome] = ()
     shadows: Sequence[ShadowAnswer] = ()
     feedback: Sequence[Feedback] = ()
+    authorised: Sequence[bool] = ()
+    """Of the feedback, in order, whether it was signed by a source that may report violations; empty: none was."""
     summaries: Sequence[Summary] = ()
     """Of these, the ledgers are kept."""
     dead_letters: Sequence[DeadLetter] = ()
@@ -107,6 +109,9 @@ class SinkBatch:
             raise ValueError(msg)
         if self.trace_ids and len(self.trace_ids) != len(self.outcomes):
             msg = f"{len(self.trace_ids)} trace ids for {len(self.outcomes)} outcomes"
+            raise ValueError(msg)
+        if self.authorised and len(self.authorised) != len(self.feedback):
+            msg = f"{len(self.authorised)} signatures for {len(self.feedback)} events of feedback"
             raise ValueError(msg)
 
 

@@ -51,7 +51,7 @@ async def ledger_check(
 async def aggregates_check(connection: Connection) -> list[Difference]:
     """Differences between the per-minute aggregates and the audit rows. Reads the whole audit."""
     differences = []
-    for query in ("minutes", "fallbacks", "latency"):
+    for query in ("minutes", "fallbacks", "latency", "truths", "labels"):
         for row in await _rows(connection, query):
             counted, audited = row.pop("counted"), row.pop("audited")
             where = " ".join(str(value) for value in row.values())

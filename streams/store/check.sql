@@ -105,3 +105,27 @@ FULL JOIN (
 ) AS b USING (agent_name, minute, arm, bucket)
 WHERE a.decisions IS DISTINCT FROM b.decisions
 ORDER BY agent_name, minute, arm, bucket
+
+-- name: truths
+SELECT agent_name, minute, arm, to_jsonb(a) AS counted, to_jsonb(b) AS audited
+FROM ml_learning.decision_truth_minutes AS a
+FULL JOIN ml_learning.decision_truth_minutes_from_audit AS b USING (agent_name, minute, arm)
+WHERE (
+    a.decisions, a.ratings, a.rating_sum, a.comments, a.accepted, a.edited, a.reverted, a.ignored, a.corrections,
+    a.complaints, a.critical_errors, a.safety_violations, a.tasks, a.task_sum_s, a.token_tasks, a.token_sum,
+    a.tool_tasks, a.tool_calls, a.tool_calls_correct, a.cost_tasks, a.cost_sum
+) IS DISTINCT FROM (
+    b.decisions, b.ratings, b.rating_sum, b.comments, b.accepted, b.edited, b.reverted, b.ignored, b.corrections,
+    b.complaints, b.critical_errors, b.safety_violations, b.tasks, b.task_sum_s, b.token_tasks, b.token_sum,
+    b.tool_tasks, b.tool_calls, b.tool_calls_correct, b.cost_tasks, b.cost_sum
+)
+ORDER BY agent_name, minute, arm
+
+-- name: labels
+SELECT agent_name, minute, arm, label, served, rules, said,
+    a.decisions AS counted, b.decisions AS audited
+FROM (SELECT *, coalesce(ml, '') AS said FROM ml_learning.decision_label_minutes) AS a
+FULL JOIN (SELECT *, coalesce(ml, '') AS said FROM ml_learning.decision_label_minutes_from_audit) AS b
+    USING (agent_name, minute, arm, label, served, rules, said)
+WHERE a.decisions IS DISTINCT FROM b.decisions
+ORDER BY agent_name, minute, arm, label, served, rules, said

@@ -15,10 +15,11 @@ HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER: Final = b"\xff\xff"
 NULL: Final = b"\xff\xff\xff\xff"
 
-_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
+EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
+"""Where PostgreSQL counts from."""
 _MICROS_PER_DAY: Final = 86_400_000_000
-_MICROS_MIN: Final = (datetime(1, 1, 2, tzinfo=UTC) - _EPOCH).days * _MICROS_PER_DAY
-_MICROS_MAX: Final = (datetime(9999, 12, 31, tzinfo=UTC) - _EPOCH).days * _MICROS_PER_DAY
+_MICROS_MIN: Final = (datetime(1, 1, 2, tzinfo=UTC) - EPOCH).days * _MICROS_PER_DAY
+_MICROS_MAX: Final = (datetime(9999, 12, 31, tzinfo=UTC) - EPOCH).days * _MICROS_PER_DAY
 """One day inside what Python's datetime can hold in any time zone: what is written can be read again."""
 
 count: Final = Struct(">h").pack
@@ -34,7 +35,7 @@ _FALSE: Final = b"\0\0\0\1\0"
 
 def micros(at: datetime) -> int:
     """Microseconds since 2000-01-01 UTC, as PostgreSQL counts. A time without a zone is taken for UTC."""
-    since = (at if at.tzinfo else at.replace(tzinfo=UTC)) - _EPOCH
+    since = (at if at.tzinfo else at.replace(tzinfo=UTC)) - EPOCH
     exact = since.days * _MICROS_PER_DAY + since.seconds * 1_000_000 + since.microseconds
     return min(max(exact, _MICROS_MIN), _MICROS_MAX)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final, TypeAlias
 
 from pointsman.schemas.latency import bucket
@@ -31,12 +32,17 @@ class Minutes:
     latency: dict[tuple[str, int, str, int, int], int] = field(default_factory=dict)
 
 
+def minute_of(moment: datetime) -> int:
+    """Whole minutes since 2000-01-01 UTC."""
+    return micros(moment) // _MICROS_PER_MINUTE
+
+
 def fold(outcomes: Sequence[Outcome]) -> Minutes:
     """The aggregates of some outcomes."""
     minutes = Minutes()
     groups: dict[Key, list[Outcome]] = {}
     for outcome in outcomes:
-        minute = micros(outcome.decided_at) // _MICROS_PER_MINUTE
+        minute = minute_of(outcome.decided_at)
         key: Key = (outcome.agent, minute, outcome.arm, outcome.place.partition)
         group = groups.get(key)
         if group is None:

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 from pointsman.schemas.outcome import Outcome, ShadowAnswer
 from pointsman.schemas.summary import Summary
-from pointsman.streams.store import copyrow, minutes, rows
+from pointsman.streams.store import copyrow, minutes, rows, truths
 from pointsman.streams.store.batch import DeadLetter, SinkBatch, WriteResult
 from pointsman.streams.store.pool import Connection
 from pointsman.streams.store.queries import load
@@ -101,6 +101,7 @@ async def outcomes(
     await copy(connection, "copy_contents", contents)
     await _histories(connection, [outcome for outcome, _ in pairs if outcome.history], topic_ids)
     await _add_minutes(connection, minutes.fold([outcome for outcome, _ in pairs]))
+    await truths.with_outcomes(connection, [outcome for outcome, _ in pairs])
     result.outcomes += len(pairs)
 
 
@@ -144,6 +145,7 @@ async def shadows(
     if not careful:
         await copy(connection, "copy_shadow_places", [guards])
     await copy(connection, "copy_shadows", [packed])
+    await truths.with_shadows(connection, kept)
     result.shadows += len(kept)
 
 

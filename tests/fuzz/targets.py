@@ -6,6 +6,7 @@ import gzip
 import os
 import tempfile
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,6 +39,7 @@ from pointsman.streams.output import Headers
 from pointsman.streams.settings import PREFIX, Settings, load
 from pointsman.streams.sink import check_feedback
 from pointsman.streams.store import feedback as feedback_rows
+from pointsman.streams.store import truth
 from pointsman.streams.store.batch import DeadLetter
 from tests.builders import agent, record
 from tests.fuzz.check import Target
@@ -92,7 +94,8 @@ def _feedback(value: bytes) -> Any:
     event = check_feedback(record(value, key=key))
     content = feedback_rows.personal(event)
     assert feedback_rows.content_row(event, b"salt", content)
-    feedback_rows.kind_rows(event, b"commitment")
+    feedback_rows.kind_rows(event, b"commitment", authorised=False)
+    truth.counted(truth.told_by(event, authorised=True), datetime(2026, 1, 1, tzinfo=UTC))
     return event
 
 

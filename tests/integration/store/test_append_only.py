@@ -105,6 +105,9 @@ def test_every_table_is_append_only_but_for_a_short_list(people: psycopg.Connect
         "decision_minute_shards",
         "decision_fallback_shards",
         "decision_latency_shards",
+        "decision_truths",
+        "decision_truth_shards",
+        "decision_label_shards",
     )
     assert free == {f"ml_learning.{name}" for name in (*changing, "schema_migrations")}
 

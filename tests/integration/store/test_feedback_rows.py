@@ -7,8 +7,8 @@ import psycopg
 from pointsman.schemas.feedback import KINDS
 from pointsman.schemas.outcome import Answers
 from pointsman.streams.store import AuditStore, WriteResult
-from pointsman.streams.store.feedback import FREE_TEXT
 from pointsman.streams.store.read import decision, labelled
+from pointsman.streams.store.truth import FREE_TEXT
 from tests.integration.store.helpers import batch, count
 from tests.support.outcomes import START, answer, feedback, outcome, shadow
 

@@ -107,6 +107,7 @@ def test_who_comes_first_moves_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(throughput, "one", one)
     monkeypatch.setattr(throughput, "requests", lambda count, _: [(b"%d" % i, b"x") for i in range(count)])
     throughput.measure("nowhere:1", roster.chosen("lane,quix"), PLAN)
+    assert order.pop(0) == "bare", "unmeasured, for the broker"
     assert order == ["bare", "lane", "quix", "lane", "quix", "bare", "quix", "bare", "lane"]
 
 

@@ -202,6 +202,18 @@ def test_a_password_is_never_shown(dsn: str) -> None:
         assert ("db" in text) is True
 
 
+def test_keys_of_senders_are_never_shown(tmp_path: Path) -> None:
+    config = tmp_path / "pointsman.toml"
+    config.write_text('[feedback_keys]\nmonitor = "S3cret-S3cret-S3cret"\n')
+    found = load({}, {}, str(config)).settings
+    assert found.feedback_keys == {"monitor": "S3cret-S3cret-S3cret"}
+    assert shown("feedback_keys", found.feedback_keys) == "monitor: ***"
+    config.write_text('[feedback_keys]\nmonitor = "S3cret"\n')
+    with pytest.raises(InvalidSetting, match=r"feedback_keys: .*16") as raised:
+        load({}, {}, str(config))
+    assert "S3cret" not in str(raised.value)
+
+
 def test_what_holds_no_secret_is_shown_as_it_is() -> None:
     assert mask("postgresql://me@host:5432/db") == "postgresql://me@host:5432/db"
     assert shown("dsn", "") == ""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pointsman.schemas import dead_letter
 from pointsman.schemas.codec import encode
 from pointsman.schemas.errors import InvalidMessage
+from pointsman.schemas.signature import HEADER, sign
 from pointsman.schemas.summary import ArmSummary, Ledger, Summary
 from pointsman.streams import metrics
 from pointsman.streams.decisions.validate import Rejected, letter
@@ -27,9 +28,12 @@ NAMES = Names()
 TRACE = [("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")]
 
 
+KEY = "a key of this deployment"
+
+
 async def process(topic: str, *records: Record, position: int | None = None) -> tuple[SinkWork, Output]:
     tp = TopicPartition(topic, 3)
-    made = SinkWork(tp, NAMES, "cluster", 2, 262_144)
+    made = SinkWork(tp, NAMES, "cluster", 2, 262_144, feedback_keys={"monitor": KEY, "other": KEY * 2})
     await made.restore(Committed({tp: position}))
     return made, await made.process({tp: list(records)}, final=False)
 
@@ -211,3 +215,33 @@ def test_no_bytes_hold_the_sink_up(value: bytes, name: str) -> None:
     topic = getattr(NAMES, name)
     _, output = asyncio.run(process(topic, of(topic, value)))
     assert payload(output).end == 1
+
+
+@pytest.mark.parametrize(
+    ("sender", "key", "counts"),
+    [
+        ("monitor", KEY, True),
+        ("monitor", KEY * 2, False),
+        ("other", KEY, False),
+        ("stranger", KEY, False),
+        ("", KEY, False),
+        ("monitor", None, False),
+    ],
+)
+async def test_a_violation_is_authorised_by_the_signature_of_its_sender(
+    sender: str, key: str | None, counts: bool
+) -> None:
+    event = feedback("f1", sender=sender, critical_error="it deleted a page", rating=1)
+    headers = [] if key is None else [(HEADER, sign(key, encode(event)))]
+    before = metrics.UNSIGNED.labels("critical_error")._value.get()
+    _, output = await process(NAMES.feedback, of(NAMES.feedback, event, headers=headers))
+    assert payload(output).authorised == [counts]
+    assert metrics.UNSIGNED.labels("critical_error")._value.get() - before == (0 if counts else 1)
+
+
+async def test_what_is_no_violation_needs_no_signature_and_nobody_is_warned(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    _, output = await process(NAMES.feedback, of(NAMES.feedback, feedback("f1", label="yes")))
+    assert payload(output).authorised == [False]
+    assert not caplog.records
