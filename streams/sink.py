@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from itertools import count
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -50,6 +51,8 @@ LEDGER_WITHIN_S: Final = 3600.0
 LEDGER_LOGGED_MAX: Final = 10
 SWEEP_EVERY_S: Final = 5.0
 """Between two looks for decisions of which something was learned before they were known."""
+COUNTED_EVERY: Final = 12
+"""Every so many times those that are still not known are counted: a minute, for there may be many."""
 TOPIC_STRIDE: Final = 1_000_000
 """More than a topic has partitions: each topic's partition is a loop of its own here."""
 
@@ -111,10 +114,15 @@ class SinkLane(Lane):
     @Lane.task
     async def _sweep(self) -> None:
         """Feedback whose decision was not known when it came."""
-        while not self.should_stop:
+        for rounds in count():
             await self.sleep(SWEEP_EVERY_S)
+            if self.should_stop:
+                return
             try:
-                waiting = await self.store.sweep()
+                await self.store.sweep()
+                if rounds % COUNTED_EVERY:
+                    continue
+                waiting = await self.store.waiting()
             except StoreUnavailable as error:
                 logger.debug("feedback was not looked through: %s", error)
                 continue

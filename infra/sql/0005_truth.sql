@@ -208,6 +208,6 @@ FROM unnest(ARRAY[
     'ml_learning.decision_label_minutes_from_audit'
 ]::regclass[]) AS name;
 
--- What was learned before this migration waits like what comes before its decision, and is counted within seconds.
+-- What was learned before this migration waits like what comes before its decision: the next sweep counts it.
 INSERT INTO ml_learning.decision_truths (decision_id, agent_name, told, look_at)
 SELECT decision_id, agent_name, told, statement_timestamp() FROM ml_learning.decision_told;

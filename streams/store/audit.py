@@ -137,10 +137,17 @@ class AuditStore:
                 await writes.dead_letters(connection, batch.dead_letters, topic_ids, result)
         return result
 
-    async def sweep(self) -> truths.Waiting:
+    async def sweep(self) -> None:
         """Look again for the decisions that feedback spoke of and that were not known. Raises `StoreUnavailable`."""
+        more = True
+        while more:  # after a migration, all that was learned before is due
+            async with self.connection() as connection:
+                more = await truths.sweep(connection)
+
+    async def waiting(self) -> truths.Waiting:
+        """How many of them are not known yet. Raises `StoreUnavailable`."""
         async with self.connection() as connection:
-            return await truths.sweep(connection)
+            return await truths.waiting(connection)
 
     @asynccontextmanager
     async def _deadline(self) -> AsyncIterator[None]:

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from pointsman.schemas.outcome import Outcome, ShadowAnswer
 from pointsman.streams.store.copyrow import clean
 from pointsman.streams.store.pool import Connection
-from pointsman.streams.store.queries import load
+from pointsman.streams.store.queries import columns, load
 from pointsman.streams.store.truth import Added, Name, Place, Told, Truth
 
 _SQL: Final = load("truth.sql")
@@ -48,7 +48,7 @@ async def hold(connection: Connection, names: Iterable[Name], partition: int) ->
     """
     wanted = sorted(set(names))
     await lock(connection, {partition, *await _partitions(connection, wanted)})
-    await connection.execute(_SQL["add_truths"], (FIRST_LOOK_S, *_columns(wanted)))
+    await connection.execute(_SQL["add_truths"], (FIRST_LOOK_S, *columns(wanted)))
     return await _held(connection, wanted)
 
 
@@ -77,8 +77,8 @@ async def with_outcomes(connection: Connection, outcomes: Sequence[Outcome]) -> 
     await lock(connection, {outcome.place.partition for outcome in outcomes})
     ids = [clean(outcome.decision_id) for outcome in outcomes if outcome.status == "final"]
     cursor = await connection.execute(_SQL["waiting"], (ids,))
-    if waiting := await cursor.fetchall():
-        await settle(connection, await _held(connection, sorted(waiting)), [])
+    if early := await cursor.fetchall():
+        await settle(connection, await _held(connection, sorted(early)), [])
 
 
 async def with_shadows(connection: Connection, shadows: Sequence[ShadowAnswer]) -> None:
@@ -87,34 +87,38 @@ async def with_shadows(connection: Connection, shadows: Sequence[ShadowAnswer]) 
         return
     await lock(connection, {shadow.place.partition for shadow in shadows})
     names = sorted({(clean(shadow.decision_id), clean(shadow.agent)) for shadow in shadows})
-    cursor = await connection.execute(_SQL["unanswered"], _columns(names))
+    cursor = await connection.execute(_SQL["unanswered"], columns(names))
     if labelled := await cursor.fetchall():
         await settle(connection, await _held(connection, sorted(labelled)), [])
 
 
-async def sweep(connection: Connection) -> Waiting:
-    """Look again for decisions that were not known; a transaction of its own. What is still left of them."""
+async def sweep(connection: Connection) -> bool:
+    """Look again for some decisions that were not known; a transaction of its own. Whether more may be due."""
     cursor = await connection.execute(_SQL["due"], (SWEEP_MAX,))
     if due := sorted(await cursor.fetchall()):
         async with connection.transaction():
             await lock(connection, await _partitions(connection, due))
-            held = await _held(connection, due)
-            await settle(connection, held, [])
-            ids, agents = _columns(due)
+            await settle(connection, await _held(connection, due), [])
+            ids, agents = columns(due)
             later = {"first_s": FIRST_LOOK_S, "give_up_s": GIVE_UP_S, "ids": ids, "agents": agents}
             await connection.execute(_SQL["later"], later)
+    return len(due) == SWEEP_MAX
+
+
+async def waiting(connection: Connection) -> Waiting:
+    """How many are not known. Reads all of them: not for every few seconds."""
     row = await (await connection.execute(_SQL["waiting_counts"])).fetchone()
     assert row is not None, "counts are one row"
     return Waiting(*row)
 
 
 async def _partitions(connection: Connection, names: Sequence[Name]) -> set[int]:
-    cursor = await connection.execute(_SQL["partitions"], _columns(names))
+    cursor = await connection.execute(_SQL["partitions"], columns(names))
     return {row[0] for row in await cursor.fetchall()}
 
 
 async def _held(connection: Connection, names: Sequence[Name]) -> dict[Name, Truth]:
-    cursor = await connection.execute(_SQL["hold"], _columns(names))
+    cursor = await connection.execute(_SQL["hold"], columns(names))
     return {
         (id_, agent): Truth(told, None if place[0] is None else Place(*place))
         for id_, agent, told, *place in await cursor.fetchall()
@@ -124,7 +128,7 @@ async def _held(connection: Connection, names: Sequence[Name]) -> dict[Name, Tru
 async def _places(connection: Connection, names: Sequence[Name]) -> dict[Name, Place]:
     if not names:
         return {}
-    cursor = await connection.execute(_SQL["find"], _columns(names))
+    cursor = await connection.execute(_SQL["find"], columns(names))
     return {(id_, agent): Place(*place) for id_, agent, *place in await cursor.fetchall()}
 
 
@@ -138,7 +142,7 @@ async def _keep(connection: Connection, changed: Mapping[Name, Truth]) -> None:
         )
         for name, truth in changed.items()
     ]  # fmt: skip
-    await connection.execute(_SQL["keep"], _columns(rows))
+    await connection.execute(_SQL["keep"], columns(rows))
 
 
 async def _add(connection: Connection, added: Added) -> None:
@@ -147,8 +151,4 @@ async def _add(connection: Connection, added: Added) -> None:
     labels = [(*key, n) for key, n in sorted(added.labels.items())]
     for query, table in (("add_truth_minutes", counters), ("add_labels", labels)):
         if table:
-            await connection.execute(_SQL[query], _columns(table))
-
-
-def _columns(table: Sequence[Sequence[Any]]) -> list[list[Any]]:
-    return [list(column) for column in zip(*table, strict=True)]
+            await connection.execute(_SQL[query], columns(table))

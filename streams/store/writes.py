@@ -14,7 +14,7 @@ from pointsman.schemas.summary import Summary
 from pointsman.streams.store import copyrow, minutes, rows, truths
 from pointsman.streams.store.batch import DeadLetter, SinkBatch, WriteResult
 from pointsman.streams.store.pool import Connection
-from pointsman.streams.store.queries import load
+from pointsman.streams.store.queries import columns, load
 
 _SQL: Final = load("audit.sql")
 _SLICE: Final = 250
@@ -116,15 +116,11 @@ async def _histories(connection: Connection, given: Sequence[Outcome], topic_ids
 async def _add_minutes(connection: Connection, added: minutes.Minutes) -> None:
     # In the order of their keys: two writers that meet in some rows wait for each other, but never in a ring.
     counters = [(*key, *values) for key, values in sorted(added.counters.items())]
-    await connection.execute(_SQL["add_minutes"], _columns(counters))
+    await connection.execute(_SQL["add_minutes"], columns(counters))
     for query, counts in (("add_fallbacks", added.fallbacks), ("add_latency", added.latency)):
         if counts:
             table = [(*key, n) for key, n in sorted(counts.items())]
-            await connection.execute(_SQL[query], _columns(table))
-
-
-def _columns(table: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
-    return [list(column) for column in zip(*table, strict=True)]
+            await connection.execute(_SQL[query], columns(table))
 
 
 async def shadows(
@@ -187,4 +183,4 @@ async def _add(connection: Connection, query: str, table: Sequence[tuple[Any, ..
     """Rows that were new. One statement: where each costs 30 ms, 500 would not end within a batch's deadline."""
     if not table:
         return 0
-    return (await connection.execute(_SQL[query], _columns(table))).rowcount
+    return (await connection.execute(_SQL[query], columns(table))).rowcount
