@@ -111,7 +111,7 @@ def _checked(scoring: Scoring) -> npt.NDArray[np.float64] | BadModelOutput:
     if array.ndim != 1 or (count is not None and len(array) != count):
         shape = "n" if count is None else count
         return BadModelOutput(f"the model answered with shape {array.shape}, expected ({shape},)")
-    # A sum is NaN where any score is, and the least and greatest of such an array are too.
+    # Where any score is NaN, so are the least and the greatest, and neither compares.
     if len(array) and not (array.min() >= 0 and array.max() <= 1):
         place = int(np.argmin((array >= 0) & (array <= 1)))
         return BadModelOutput(f"the model's score {place} is {array[place]}, expected a probability")

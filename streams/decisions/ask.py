@@ -94,7 +94,8 @@ async def _ask(scorer: Scorer, questions: list[_Question]) -> None:
             [(each.runtime, scored, len(each.wanted)) for each, scored in zip(questions, found, strict=True)]
         )
     except Exception as error:  # whatever the model's side does, the rules answer
-        logger.exception("asking the model failed", extra={"questions": len(questions)})
+        agents = sorted({each.runtime.agent.name for each in questions})
+        logger.exception("asking the model failed", extra={"agents": agents})
         answers = [error] * len(questions)
     waited_ms = (time.perf_counter() - began) * 1000
     for question, given in zip(questions, answers, strict=True):

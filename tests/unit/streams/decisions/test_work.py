@@ -98,6 +98,7 @@ async def test_what_nobody_expected_of_the_model_is_logged(
     await process(world, valid("a"), valid("b", 1))
     found = [each for each in caplog.records if each.message == "asking the model failed"]
     assert [each.exc_info is not None for each in found] == [True] * said
+    assert [each.__dict__["agents"] for each in found] == [["small"]] * said
 
 
 @pytest.mark.parametrize(("scorer", "model"), [(None, True), (Score(), False), (None, False)])
