@@ -26,6 +26,7 @@ from pointsman.streams.store.rows import Packer
 _SQL: Final = load("audit.sql")
 _REFUSALS: Final = (
     psycopg.DataError,
+    psycopg.errors.ProgramLimitExceeded,
     OverflowError,
     ValueError,
     struct.error,

@@ -15,12 +15,15 @@ import msgspec
 from pointsman.schemas.outcome import Outcome, ShadowAnswer
 from pointsman.schemas.summary import Summary
 from pointsman.streams.store.batch import SinkBatch, Unfit, is_topic
+from pointsman.streams.store.minutes import minute_of
 
 MILLISECONDS_MAX: Final = 1e15
 """30,000 years, and a minute of them still adds up to a bigint of microseconds."""
 SHARE_MAX: Final = 1e6
 """A confidence is 1 at most; a minute of so wrong ones still adds up to a bigint of millionths."""
 COUNT_MAX: Final = 2**31 - 1
+KEY_BYTES_MAX: Final = 2_500
+"""Of the texts in one row of an index, of which PostgreSQL holds 2,704 bytes."""
 _features = msgspec.json.Decoder(dict[str, float])
 T = TypeVar("T")
 
@@ -56,9 +59,17 @@ def outcome(given: Outcome) -> str | None:
     """Why an outcome does not fit, or None."""
     if abs(given.timings.total_ms) > MILLISECONDS_MAX:
         return f"timings.total_ms is {given.timings.total_ms:g}"
+    if abs(minute_of(given.decided_at)) > COUNT_MAX:
+        return f"decided_at is {given.decided_at}"
     if abs(given.confidence) > SHARE_MAX:
         return f"confidence is {given.confidence:g}"
-    return _topic(given.place.topic) or _object(bytes(given.features)) or _history(given)
+    return (
+        _key("agent and fallback_reason", given.agent, given.fallback_reason or "")
+        or _key("decision_id", given.decision_id)
+        or _topic(given.place.topic)
+        or _object(bytes(given.features))
+        or _history(given)
+    )
 
 
 def _history(given: Outcome) -> str | None:
@@ -73,14 +84,21 @@ def _history(given: Outcome) -> str | None:
 
 def shadow(given: ShadowAnswer) -> str | None:
     """Why a shadow answer does not fit, or None."""
-    return _topic(given.place.topic)
+    return _key("decision_id and decider", given.decision_id, given.answer.decider) or _topic(
+        given.place.topic
+    )
 
 
 def summary(given: Summary) -> str | None:
     """Why a ledger does not fit, or None."""
     if "\0" in given.lane:
         return "lane has a zero character"
-    return None if given.ledger is None else _topic(given.ledger.topic)
+    return _key("lane", given.lane) or (None if given.ledger is None else _topic(given.ledger.topic))
+
+
+def _key(what: str, *texts: str) -> str | None:
+    size = sum(len(text.encode()) for text in texts)
+    return f"{what}: {size} bytes are no key" if size > KEY_BYTES_MAX else None
 
 
 def _topic(name: str) -> str | None:

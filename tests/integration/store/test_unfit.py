@@ -8,13 +8,17 @@ from typing import Any
 import msgspec
 import psycopg
 import pytest
+from msgspec.structs import replace
 
 from pointsman.schemas.codec import Decoder, encode
 from pointsman.schemas.outcome import History, Outcome, Place, Timings
 from pointsman.schemas.summary import Ledger, Summary
 from pointsman.streams.store import AuditStore
 from tests.integration.store.helpers import CLUSTER, LANE, OUTCOMES, batch, count
-from tests.support.outcomes import outcome, shadow
+from tests.support.outcomes import answer, outcome, shadow
+
+LONG = "".join(f"{n * 0x9E3779B97F4A7C15 % 2**64:016x}" for n in range(400))
+"""Too long for an index, also when compressed."""
 
 ODD: dict[str, dict[str, Any]] = {
     "features with a zero character": {"features": msgspec.Raw(b'{"\\u0000":1}')},
@@ -23,6 +27,10 @@ ODD: dict[str, dict[str, Any]] = {
     "an endless latency": {"timings": Timings(total_ms=1e306, features_ms=0.0)},
     "a long latency": {"timings": Timings(total_ms=1e18, features_ms=0.0)},
     "a confidence of 10^300": {"confidence": 1e300},
+    "an agent that is no key": {"agent": LONG},
+    "a reason that is no key": {"fallback_reason": LONG},
+    "an id that is no key": {"decision_id": LONG},
+    "a decision in the year 9999": {"decided_at": datetime(9999, 6, 1, tzinfo=UTC)},
     "a topic with a zero character": {"place": Place(topic="a\0b", partition=0, offset=5)},
     "a history in a topic that is none": {
         "history": History(attempts=2, taken_from=Place(topic="a\0b", partition=0, offset=5))
@@ -58,10 +66,17 @@ async def test_a_shadow_and_a_ledger_that_no_column_holds_are_passed_over(
     store: AuditStore, people: psycopg.Connection
 ) -> None:
     odd = shadow(1, place=Place(topic="\0", partition=0, offset=1))
+    long = shadow(2, answer=answer(LONG))
     ledger = Ledger(topic="a\0", partition=0, start=0, end=1)
-    summaries = [Summary(at=datetime.now(UTC), lane="decisions", ledger=ledger)]
-    result = await store.write(batch(0, 1, shadows=[shadow(0), odd], summaries=summaries))
-    assert [each.why for each in result.unfit] == ["topic is no name of a topic"] * 2
+    longer = Summary(at=datetime.now(UTC), lane=LONG, ledger=replace(ledger, topic="a"))
+    summaries = [Summary(at=datetime.now(UTC), lane="decisions", ledger=ledger), longer]
+    result = await store.write(batch(0, 1, shadows=[shadow(0), odd, long], summaries=summaries))
+    assert [each.why for each in result.unfit] == [
+        "topic is no name of a topic",
+        "decision_id and decider: 6404 bytes are no key",
+        "topic is no name of a topic",
+        "lane: 6400 bytes are no key",
+    ]
     assert count(people, "decision_shadows") == 1
     assert count(people, "lane_ledger") == 0
 
