@@ -30,7 +30,7 @@ def encode(message: msgspec.Struct) -> bytes:
 
 
 def too_deep(value: bytes, limit: int = DEPTH_MAX) -> bool:
-    """Whether arrays and objects nest deeper than ``limit``. Costs two counts for all small messages.
+    """Whether arrays and objects nest deeper than ``limit``. Small messages cost two looks for brackets.
 
     In a long list of objects each one opens where the last has just closed, so it opens no level of its own.
     (Such a place within a string adds to both counts.)
@@ -38,8 +38,11 @@ def too_deep(value: bytes, limit: int = DEPTH_MAX) -> bool:
     What has many brackets all the same is peeled: each pass takes the innermost pairs away, and a flat one is gone
     after three. Strings are left out first, since brackets in them say nothing.
     """
-    opened = value.count(b"[") + value.count(b"{")
-    if opened <= limit or opened - value.count(b"},{") - value.count(b"}, {") <= limit:
+    # Counted by leaving them out, which leaps from one to the next; `count` goes byte by byte, a microsecond a request.
+    opened = 2 * len(value) - len(value.replace(b"[", b"")) - len(value.replace(b"{", b""))
+    if opened <= limit or opened - value.count(b"},{") <= limit:
+        return False
+    if opened - value.count(b"},{") - value.count(b"}, {") <= limit:
         return False
     if b"\\" not in value:  # no quote is escaped, so every second part lies outside of strings
         brackets = b"".join(value.split(b'"')[::2]).translate(None, _NO_BRACKETS)

@@ -10,8 +10,10 @@ import asyncio
 import contextlib
 import logging
 import time
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Mapping
+from itertools import accumulate
 from typing import Final, Protocol
 
 from aiokafka import TopicPartition
@@ -290,12 +292,7 @@ class PartitionLoop:
                 buffer.clear()
                 taken = self._bytes[tp]
             else:
-                taken = 0
-                some: list[Record] = []
-                while len(some) < min(ready, count) and taken < size:
-                    taken += _size(buffer[0])
-                    some.append(buffer.popleft())
-                batch[tp] = some
+                batch[tp], taken = _taken(buffer, min(ready, count), size)
             if tp in self._dues:
                 self._dues[tp].took(len(batch[tp]))
             self._bytes[tp] -= taken
@@ -331,6 +328,18 @@ class PartitionLoop:
             exc_info=None if retriable else error,
             extra={"lane": self._metrics.lane, "partition": self.number, "error": self.failure},
         )
+
+
+def _taken(buffer: deque[Record], count: int, size: int) -> tuple[list[Record], int]:
+    """The first ``count`` records and their bytes; fewer where those before the last of them are ``size`` or more."""
+    some = [buffer.popleft() for _ in range(count)]
+    sizes = list(map(_size, some))
+    taken = sum(sizes)
+    if taken > size:
+        fit = bisect_left(list(accumulate(sizes)), size) + 1
+        buffer.extendleft(reversed(some[fit:]))
+        some, taken = some[:fit], sum(sizes[:fit])
+    return some, taken
 
 
 def _size(record: Record) -> int:

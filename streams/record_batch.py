@@ -43,6 +43,8 @@ def varint(number: int) -> bytes:
 
 _VARINTS: Final = [varint(number) for number in range(8192)]
 """Those of one and two bytes: lengths and numbers of nearly all records."""
+_FRONTS: Final = [b"\0\0" + number for number in _VARINTS]
+"""What a record begins with behind its length: attributes and the time since the first record, both nothing, its number."""
 _LENGTHS_BYTES: Final = 24
 """What a record takes beside its key, value and headers, at most."""
 _NONE: Final = varint(-1)
@@ -115,12 +117,12 @@ def record_batches(messages: Sequence[Message], *, transactional: bool) -> Itera
         if size > BATCH_BYTES and count:
             yield RecordBatch(pieces, count, now_ms, transactional=transactional)
             pieces, count, size = [b""], 0, _HEAD.size + long + wide + len(tail) + _LENGTHS_BYTES
-        # Attributes and the time since the first record, both nothing; the record's number; the key; the value's length.
-        front = b"\0\0%b%b%b%b" % (
-            varints[count] if count < known else varint(count),
-            varints[long] if 0 <= long < known else varint(long),
-            key or b"",
-            varints[wide] if 0 <= wide < known else varint(wide),
+        # Up to the value; four small pieces are added up in half the time of a format.
+        front = (
+            (_FRONTS[count] if count < known else b"\0\0" + varint(count))
+            + (varints[long] if 0 <= long < known else varint(long))
+            + (key or b"")
+            + (varints[wide] if 0 <= wide < known else varint(wide))
         )
         length = len(front) + (wide if value else 0) + len(tail)
         pieces += (

@@ -117,7 +117,7 @@ class Decide:
             answers=Answers(rules=rules, ml=scored),
             flag=self._flag,
             versions=self._versions,
-            features=self._runtime.named(row),
+            features=self._runtime.named(*row),
             input=request.input,
             requested_at=request.requested_at,
             decided_at=decided_at,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -30,6 +31,7 @@ OUTCOME_BYTES_MAX: Final = 850_000
 _NO_HEADERS: Final[list[tuple[str, bytes]]] = []
 """Of all messages without; nobody adds to it."""
 _MS: Final = attrgetter("ms")
+_BUCKET: Final = attrgetter("bucket")
 
 
 @dataclass(slots=True)
@@ -60,15 +62,17 @@ class Decision:
     """None where no request was tried or sent before."""
 
 
-_Kind: TypeAlias = tuple[bool, bool, str | None, Action, bool | None]
-"""What is counted of a decision: whether it is the candidate's, whether the model served it, why it did not, the action,
-and whether both arms' answers agree (None where the model's is not known). Many decisions, few kinds."""
+_Kind: TypeAlias = tuple[bool, str | None, Action, bool | None]
+"""What is counted of a decision: whether the model served it, why it did not, the action, and whether both arms' answers
+agree (None where the model's is not known). Many decisions, few kinds."""
+_Counted: TypeAlias = tuple[_Kind, float, Waited]
+"""With the confidence of what was served."""
 
 
 class Emitter:
     """Writes the outcomes and escalations of a decision, one request at a time."""
 
-    __slots__ = ("_decided", "_failure", "_sums", "_writer", "decision", "unasked")
+    __slots__ = ("_decided", "_failure", "_known", "_sums", "_writer", "decision", "unasked")
 
     def __init__(self, decision: Decision, decided: Decided) -> None:
         """``decided``: where the messages go; other agents' requests of the same part of a batch share it."""
@@ -78,7 +82,9 @@ class Emitter:
         """Places of the requests that the model may be asked for as a shadow."""
         self._decided = decided
         self._failure = decision.asked.failure
-        self._sums = _Sums()
+        self._known = decision.runtime.known
+        self._sums: tuple[list[_Counted], list[_Counted]] = ([], [])
+        """Of the control, of the candidate: summed up at the end of a batch, cheaper than a decision at a time."""
         self._writer = OutcomeWriter(
             decision.runtime,
             decision.flag,
@@ -91,27 +97,23 @@ class Emitter:
         decision, decided, writer = self.decision, self._decided, self._writer
         accepted, candidate = decision.requests[i], decision.candidates[i]
         rules, ml = decision.rules[i], decision.asked.answers[i]
-        known = writer.known(rules)
-        if candidate and ml is not None:
+        # A method is called only for what is not known yet: a call takes longer than to look.
+        known = self._known.get(id(rules)) or self._known.remember(rules)
+        if not candidate:
+            answer, by_ml, fallback = rules, False, None
+            served = known.control or writer.by_control(known)
+        elif ml is not None:
             answer, by_ml, fallback = ml, True, None
-            served = writer.serve(ml, ml=True, candidate=True)
-        elif candidate:
+            served = writer.by_model(ml)
+        else:
             answer, by_ml, fallback = rules, False, self._failure
             served = writer.by_candidate(known, fallback)
-        else:
-            answer, by_ml, fallback = rules, False, None
-            served = writer.by_control(known)
-        waited = moment.waited(accepted.record.timestamp)
+        timestamp = accepted.record.timestamp
+        waited = moment.known.get(timestamp) or moment.waited(timestamp)
+        histories = decision.histories
+        history = UNSET if histories is None else histories[i]
         value = writer.write(
-            accepted,
-            decision.rows[i],
-            candidate=candidate,
-            rules=known,
-            ml=ml,
-            served=served,
-            moment=moment,
-            waited=waited,
-            history=UNSET if decision.histories is None else decision.histories[i],
+            accepted, decision.rows[i], candidate, known, ml, served, moment, waited, history
         )
         if len(value) > OUTCOME_BYTES_MAX:
             decided.too_large.append(_too_large(accepted, len(value)))
@@ -127,11 +129,15 @@ class Emitter:
         if ml is None and not candidate:
             self.unasked.append(i)
         agree = None if ml is None else ml.prediction == rules.prediction
-        self._sums.add((candidate, by_ml, fallback, served.action, agree), answer.confidence, waited)
+        self._sums[candidate].append(((by_ml, fallback, served.action, agree), answer.confidence, waited))
 
     def arms(self) -> dict[str, ArmSummary]:
-        """The sums of what was written, by arm."""
-        return self._sums.arms(self.decision.runtime.agent.name)
+        """The sums of what was written, by arm; without one that decided nothing."""
+        agent = self.decision.runtime.agent.name
+        arms: tuple[Arm, Arm] = ("control", "candidate")
+        return {
+            arm: _sums(agent, arm, counted) for arm, counted in zip(arms, self._sums, strict=True) if counted
+        }
 
 
 def in_order(emitters: Sequence[Emitter]) -> Iterator[tuple[Emitter, int]]:
@@ -174,56 +180,29 @@ def _escalation(decision: Decision, accepted: Accepted, answer: Answer, now: dat
     )
 
 
-class _Sums:
-    """Counts by kind while a batch is written, sums by arm at its end: cheaper than sums a decision."""
-
-    __slots__ = ("_confidences", "_waited")
-
-    def __init__(self) -> None:
-        self._confidences: dict[_Kind, list[float]] = {}
-        self._waited: tuple[list[Waited], list[Waited]] = ([], [])
-        """Of the control, of the candidate."""
-
-    def add(self, kind: _Kind, confidence: float, waited: Waited) -> None:
-        """Count a decision."""
-        known = self._confidences.get(kind)
-        if known is None:
-            known = self._confidences[kind] = []
-        known.append(confidence)
-        self._waited[kind[0]].append(waited)
-
-    def arms(self, agent: str) -> dict[str, ArmSummary]:
-        """The sums by arm, without an arm that decided nothing."""
-        arms: dict[str, ArmSummary] = {}
-        for candidate, waited in enumerate(self._waited):
-            if waited:
-                name: Arm = "candidate" if candidate else "control"
-                arms[name] = ArmSummary(
-                    agent=agent, arm=name, latency_sum_ms=sum(map(_MS, waited)), latency=_histogram(waited)
-                )
-        for (candidate, ml, fallback, action, agree), confidences in self._confidences.items():
-            arm, count = arms["candidate" if candidate else "control"], len(confidences)
-            arm.decisions += count
-            arm.confidence_sum += sum(confidences)
-            if ml:
-                arm.by_ml += count
-            if fallback:
-                arm.fallbacks[fallback] = arm.fallbacks.get(fallback, 0) + count
-            if action == "validate":
-                arm.validations += count
-            elif action == "escalate":
-                arm.escalations += count
-            if agree is not None:
-                arm.both_answered += count
-                arm.agreements += count if agree else 0
-        return arms
-
-
-def _histogram(waited: list[Waited]) -> dict[int, int]:
-    found: dict[int, int] = {}
-    for each in waited:
-        found[each.bucket] = found.get(each.bucket, 0) + 1
-    return found
+def _sums(agent: str, arm: Arm, counted: Sequence[_Counted]) -> ArmSummary:
+    kinds, confidences, waited = zip(*counted, strict=True)
+    sums = ArmSummary(
+        agent=agent,
+        arm=arm,
+        decisions=len(kinds),
+        confidence_sum=sum(confidences),
+        latency_sum_ms=sum(map(_MS, waited)),
+        latency=dict(Counter(map(_BUCKET, waited))),
+    )
+    for (ml, fallback, action, agree), count in Counter(kinds).items():
+        if ml:
+            sums.by_ml += count
+        if fallback:
+            sums.fallbacks[fallback] = sums.fallbacks.get(fallback, 0) + count
+        if action == "validate":
+            sums.validations += count
+        elif action == "escalate":
+            sums.escalations += count
+        if agree is not None:
+            sums.both_answered += count
+            sums.agreements += count if agree else 0
+    return sums
 
 
 def shadows(

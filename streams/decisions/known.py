@@ -42,17 +42,15 @@ class KnownAnswers:
 
     def __init__(self) -> None:
         self._known: dict[int, Known] = {}
+        self.get = self._known.get
+        """By an answer's `id`, what is known of it."""
 
     def __len__(self) -> int:
         """Answers that are held."""
         return len(self._known)
 
-    def of(self, answer: Answer) -> Known:
-        """What is known of it, from now on at least its encoding."""
-        known = self._known.get(id(answer))
-        return self._remembered(answer) if known is None else known
-
-    def _remembered(self, answer: Answer) -> Known:
+    def remember(self, answer: Answer) -> Known:
+        """What is to be known of an answer that is not: now its encoding."""
         known = Known(answer, _encode(answer))
         if len(known.encoded) <= BYTES_MAX:
             if len(self._known) >= KNOWN_MAX:

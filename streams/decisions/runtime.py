@@ -11,7 +11,7 @@ import msgspec
 
 from pointsman.models.agent import Agent, Bands
 from pointsman.models.artifact import Card, load_card
-from pointsman.models.decider import Row, decider_id
+from pointsman.models.decider import decider_id
 from pointsman.models.ml import BadModelOutput, Scoring, answers_of_all
 from pointsman.schemas.errors import InvalidSetting
 from pointsman.schemas.outcome import Action, Answer, Versions
@@ -62,18 +62,15 @@ class Runtime:
         )
         self.known = KnownAnswers()
         """Encodings of the rules' answers."""
-        self._named: Callable[..., Any] = msgspec.defstruct(
+        self.named: Callable[..., Any] = msgspec.defstruct(
             "Features", [(name, float) for name in agent.feature_names], gc=False
         )
+        """A row's numbers as a struct with the features' names, which encodes as an object."""
 
     @cached_property
     def parts(self) -> Parts:
         """What all its outcomes have in common."""
         return Parts(self.agent, self.versions)
-
-    def named(self, row: Row) -> Any:
-        """A row as a struct with the features' names, which encodes as an object."""
-        return self._named(*row)
 
     def action(self, confidence: float) -> Action:
         """What a confidence allows."""

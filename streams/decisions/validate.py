@@ -79,16 +79,36 @@ class Validator:
         """
         checked = Checked() if here is None else Checked(answered=here)
         for record in records:
-            request_id = ""
+            value, request_id = record.value or b"", ""
             try:
-                request = self._read(record.value)
+                if not value or len(value) > self._bytes_max or too_deep(value) or not value.isascii():
+                    self._check_bytes(value)
+                request = _decode_request(value)
                 request_id = request.id
-                self._sort(record, request, answered, checked)
+                decoder = self._inputs.get(request.agent)
+                if decoder is None or record.key != (request.unit or request_id).encode():
+                    raise self._misplaced(request)
+                content = content_hash(value)
+                mine, its = key(request_id), short(content)
+                known = answered.get(mine)
+                if known is None:
+                    known = checked.answered.get(mine)
+                if known is None:
+                    accepted = Accepted(record, request, decoder.decode(request.input), content)
+                    checked.accepted.setdefault(request.agent, []).append(accepted)
+                    checked.answered[mine] = its
+                elif known == its:
+                    checked.duplicates[request.agent] = checked.duplicates.get(request.agent, 0) + 1
+                else:
+                    raise InvalidMessage(
+                        "id_reused", "id", "an id that was not used before with other content"
+                    )
             except InvalidMessage as error:
                 checked.rejected.append(Rejected(record, error_of(record, error), request_id))
         return checked
 
-    def _read(self, value: bytes | None) -> DecisionRequest:
+    def _check_bytes(self, value: bytes) -> None:
+        """Raises `InvalidMessage` for what the decoder must not see, or would let pass."""
         if not value:
             raise InvalidMessage("empty_value", "value", "a JSON object")
         if len(value) > self._bytes_max:
@@ -96,33 +116,21 @@ class Validator:
         if too_deep(value):
             raise InvalidMessage("too_deep", "value", f"at most {DEPTH_MAX} levels of arrays and objects")
         # The decoder looks into what it knows only; what it skips goes out again in the outcome's `input`.
-        if not value.isascii():
-            _check_utf8(value)
-        return _decode_request(value)
+        try:
+            value.decode()
+        except UnicodeDecodeError as error:
+            raise InvalidMessage(
+                "not_json", "value", f"UTF-8 ({error.reason} at byte {error.start})"
+            ) from error
 
-    def _sort(self, record: Record, request: DecisionRequest, answered: Answered, checked: Checked) -> None:
-        decoder = self._inputs.get(request.agent)
-        if decoder is None:
-            check_name(request.agent)
-            names = ", ".join(sorted(self._inputs))
-            raise InvalidMessage("unknown_agent", "agent", f"one of {names}, not {request.agent}")
-        wanted = request.unit or request.id
-        if record.key != wanted.encode():
+    def _misplaced(self, request: DecisionRequest) -> InvalidMessage:
+        """Why a request is none of a loaded agent, or has another one's key."""
+        if request.agent in self._inputs:
             what = "unit" if request.unit else "id"
-            raise InvalidMessage("bad_key", "key", f"the request's {what} in UTF-8")
-        content = content_hash(record.value or b"")
-        mine, its = key(request.id), short(content)
-        known = answered.get(mine)
-        if known is None:
-            known = checked.answered.get(mine)
-        if known is not None:
-            if known != its:
-                raise InvalidMessage("id_reused", "id", "an id that was not used before with other content")
-            checked.duplicates[request.agent] = checked.duplicates.get(request.agent, 0) + 1
-            return
-        accepted = Accepted(record, request, decoder.decode(request.input), content)
-        checked.accepted.setdefault(request.agent, []).append(accepted)
-        checked.answered[mine] = its
+            return InvalidMessage("bad_key", "key", f"the request's {what} in UTF-8")
+        check_name(request.agent)
+        names = ", ".join(sorted(self._inputs))
+        return InvalidMessage("unknown_agent", "agent", f"one of {names}, not {request.agent}")
 
 
 def letter(rejected: Rejected, bytes_max: int, attempt: int = 1, kept: Headers = ()) -> Message:
@@ -173,10 +181,3 @@ def cut(text: str) -> bytes:
     """A text of somebody else's, short enough for a header."""
     raw = text.encode("utf-8", "replace")
     return raw if len(raw) <= TEXT_BYTES_MAX else raw[:TEXT_BYTES_MAX].decode("utf-8", "ignore").encode()
-
-
-def _check_utf8(value: bytes) -> None:
-    try:
-        value.decode()
-    except UnicodeDecodeError as error:
-        raise InvalidMessage("not_json", "value", f"UTF-8 ({error.reason} at byte {error.start})") from error

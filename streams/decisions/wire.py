@@ -50,16 +50,15 @@ class Moment:
         self.part = b',"decided_at":%b,"timings":{"total_ms":' % _encode(now)
         self.unrequested = b',"requested_at":null' + self.part
         self._ms = now.timestamp() * 1000
-        self._waited: dict[int, Waited] = {}
+        self.known: dict[int, Waited] = {}
+        """By record time, what `waited` has said."""
 
     def waited(self, timestamp: int) -> Waited:
         """From a record's time (milliseconds) until now."""
-        known = self._waited.get(timestamp)
-        if known is None:
-            # Old producers write no time (-1), and a clock may run ahead: neither is a latency of years or below 0.
-            ms = max(0.0, round(self._ms - timestamp, 3)) if timestamp > 0 else 0.0
-            known = self._waited[timestamp] = Waited(ms, bucket(ms), _encode(ms))
-        return known
+        # Old producers write no time (-1), and a clock may run ahead: neither is a latency of years or below 0.
+        ms = max(0.0, round(self._ms - timestamp, 3)) if timestamp > 0 else 0.0
+        waited = self.known[timestamp] = Waited(ms, bucket(ms), _encode(ms))
+        return waited
 
 
 class OutcomeWriter:
@@ -75,7 +74,6 @@ class OutcomeWriter:
     ) -> None:
         parts = runtime.parts
         self.approval = parts.approval
-        self._runtime = runtime
         state = FlagState(
             name=runtime.agent.flag,
             percentage=flag.percentage if flag else 0.0,
@@ -85,31 +83,38 @@ class OutcomeWriter:
         self._versions = b'},"flag":%b%b' % (_encode(state), parts.versions)
         self._features_ms = b',"features_ms":%b' % _encode(features_ms)
         self._model_ms = b',"model_ms":%b' % _encode(model_ms) if model_ms is not None else b""
-        self.known = runtime.known.of
+        self._action = runtime.action
         self._named = runtime.named
         self._places: dict[tuple[bool, str, int], bytes] = {}
-        self._texts: dict[tuple[str, str], tuple[bytes, bytes]] = {}
+        self._texts: dict[tuple[str, str, Action], tuple[bytes, bytes]] = {}
 
     def by_control(self, known: Known) -> Served:
-        """What an outcome of the control says of the rules' answer."""
-        served = known.control
-        if served is None:
-            served = known.control = self.serve(known.answer, ml=False, candidate=False)
+        """What an outcome of the control says of the rules' answer, from now on known."""
+        served = known.control = self._serve(known.answer, b'"deterministic","arm":"control"')
         return served
 
     def by_candidate(self, known: Known, fallback: str | None) -> Served:
         """What an outcome of the candidate says of the rules' answer, which it serves for want of the model's."""
         if known.candidate is not None and known.candidate[0] == fallback:
             return known.candidate[1]
-        served = self.serve(known.answer, ml=False, candidate=True, fallback=fallback)
+        served = self._serve(known.answer, b'"deterministic","arm":"candidate"', fallback)
         known.candidate = fallback, served
         return served
+
+    def by_model(self, answer: Answer) -> Served:
+        """What an outcome of the candidate says of the model's answer."""
+        confidence = answer.confidence
+        action = self._action(confidence)
+        texts = self._texts.get((answer.prediction, answer.reason, action))
+        if texts is None:
+            texts = self._around(answer, b'"ml","arm":"candidate"', action)
+            self._texts[answer.prediction, answer.reason, action] = texts
+        return Served(b"%b%b%b" % (texts[0], _encode(confidence), texts[1]), action)
 
     def write(
         self,
         accepted: Accepted,
         row: Row,
-        *,
         candidate: bool,
         rules: Known,
         ml: Answer | None,
@@ -122,6 +127,7 @@ class OutcomeWriter:
         request, record = accepted.request, accepted.record
         unit, at = request.unit, request.requested_at
         place = self._places.get((candidate, record.topic, record.partition))
+        end = record.offset, accepted.content_hash
         return b"".join(
             (
                 b'{"decision_id":',
@@ -132,16 +138,25 @@ class OutcomeWriter:
                 rules.encoded,
                 b"" if ml is None else b',"ml":' + _encode(ml),
                 self._versions,
-                _encode(self._named(row)),
+                _encode(self._named(*row)),
                 b',"input":',
                 request.input,
                 moment.unrequested if at is None else b',"requested_at":%b%b' % (_encode(at), moment.part),
                 waited.part,
                 self._timings(candidate, record) if place is None else place,
-                b'%d},"content_hash":"%016x"' % (record.offset, accepted.content_hash),
-                b"" if history is UNSET else b',"history":' + _encode(history),
-                b',"schema_version":1}',
+                b'%d},"content_hash":"%016x","schema_version":1}' % end
+                if history is UNSET
+                else self._told(*end, history),
             )
+        )
+
+    @staticmethod
+    def _told(offset: int, content_hash: int, history: History) -> bytes:
+        """The end of an outcome whose request was tried or sent before."""
+        return b'%d},"content_hash":"%016x","history":%b,"schema_version":1}' % (
+            offset,
+            content_hash,
+            _encode(history),
         )
 
     def _timings(self, candidate: bool, record: Record) -> bytes:
@@ -152,21 +167,17 @@ class OutcomeWriter:
         self._places[candidate, record.topic, record.partition] = part
         return part
 
-    def serve(self, answer: Answer, *, ml: bool, candidate: bool, fallback: str | None = None) -> Served:
-        """The same of any answer, encoded anew."""
-        action = self._runtime.action(answer.confidence)
-        texts = self._texts.get((answer.prediction, answer.reason))
-        if texts is None:
-            texts = _encode(answer.prediction), _encode(answer.reason)
-            self._texts[answer.prediction, answer.reason] = texts
-        part = b'%b%b"%b","prediction":%b,"confidence":%b,"reason":%b,%b%b,"answers":{"rules":' % (
-            self._status,
-            b'"ml","arm":' if ml else b'"deterministic","arm":',
-            b"candidate" if candidate else b"control",
-            texts[0],
-            _encode(answer.confidence),
-            texts[1],
-            _ACTIONS[action],
-            _NULL if fallback is None else _encode(fallback),
+    def _serve(self, answer: Answer, source: bytes, fallback: str | None = None) -> Served:
+        action = self._action(answer.confidence)
+        front, back = self._around(answer, source, action, fallback)
+        return Served(b"%b%b%b" % (front, _encode(answer.confidence), back), action)
+
+    def _around(
+        self, answer: Answer, source: bytes, action: Action, fallback: str | None = None
+    ) -> tuple[bytes, bytes]:
+        """What an outcome says of the answer that it serves, before and behind its confidence."""
+        return (
+            b'%b%b,"prediction":%b,"confidence":' % (self._status, source, _encode(answer.prediction)),
+            b',"reason":%b,%b%b,"answers":{"rules":'
+            % (_encode(answer.reason), _ACTIONS[action], _NULL if fallback is None else _encode(fallback)),
         )
-        return Served(part, action)

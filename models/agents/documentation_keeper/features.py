@@ -66,7 +66,7 @@ def _row(change: CodeChange) -> Row:
 
 def _of_files(files: Sequence[ChangedFile]) -> Row:  # noqa: PLR0912
     # One flat loop with local integers: a helper call per file would double the time.
-    path_class, known = paths.path_class, paths.known
+    plain, known = paths.plain, paths.known
     source = test = config = example = other = 0
     added = removed = largest = test_added = 0
     new = deleted = renamed = 0
@@ -75,10 +75,10 @@ def _of_files(files: Sequence[ChangedFile]) -> Row:  # noqa: PLR0912
     directories = set()
     for file in files:
         path = file.path
-        kind, is_public, is_interface, directory, levels = known(path) or path_class(path)
+        kind, is_public, is_interface, directory, levels = known(path) or plain(path)
         if kind <= 3:  # paths.LAST_DOCUMENTATION
             continue
-        if (previous := file.previous) is not None and path_class(previous)[0] <= 3:
+        if (previous := file.previous) is not None and plain(previous)[0] <= 3:
             continue
         directories.add(directory)
         if kind == 4:  # paths.SOURCE

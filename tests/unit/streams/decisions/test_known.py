@@ -14,22 +14,25 @@ def answer(n: int, reason: str = "") -> Answer:
 
 def test_an_answer_that_comes_again_is_not_encoded_again() -> None:
     known, one = KnownAnswers(), answer(1)
-    assert known.of(one) is known.of(one)
-    assert known.of(one).encoded == msgspec.json.encode(one)
+    assert known.get(id(one)) is None
+    first = known.remember(one)
+    assert known.get(id(one)) is first
+    assert first.encoded == msgspec.json.encode(one)
 
 
 def test_of_rules_that_make_each_answer_anew_only_so_many_are_held() -> None:
     known = KnownAnswers()
-    first = known.of(answer(0))
+    first = known.remember(answer(0))
     for n in range(1, 3 * KNOWN_MAX):
         made = answer(n)
-        assert known.of(made).answer is made
-        assert known.of(made).encoded == msgspec.json.encode(made)
+        held = known.remember(made)
+        assert held.answer is made
+        assert held.encoded == msgspec.json.encode(made)
     assert len(known) == KNOWN_MAX
-    assert known.of(first.answer) is not first, "the oldest goes first"
+    assert known.get(id(first.answer)) is None, "the oldest goes first"
 
 
 def test_a_long_answer_is_not_held() -> None:
     known, long = KnownAnswers(), answer(1, "why " * BYTES_MAX)
-    assert known.of(long).encoded == msgspec.json.encode(long)
+    assert known.remember(long).encoded == msgspec.json.encode(long)
     assert len(known) == 0
