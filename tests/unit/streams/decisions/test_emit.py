@@ -44,7 +44,7 @@ texts = st.text(st.characters(codec="utf-8"), max_size=20)
 probabilities = st.integers(0, 10**6).map(lambda millionths: millionths / 10**6)
 answers = st.builds(
     Answer, decider=texts, prediction=st.sampled_from(["no", "yes"]), score=probabilities,
-    confidence=probabilities, reason=texts,
+    confidence=probabilities, reason=st.sampled_from(["below", "above"]) | texts,
 )  # fmt: skip
 moments = st.integers(-(2**30), 2**32).map(lambda seconds: datetime.fromtimestamp(seconds + 0.5, UTC))
 numbers = st.integers(0, 10**9) | st.floats(-1e9, 1e9)
