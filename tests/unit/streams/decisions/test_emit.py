@@ -292,3 +292,32 @@ def test_the_same_answers_served_for_one_reason_after_another_say_their_own(
         decision.asked.failure = reason
         written = [value for _, value, _ in emit(decision)[0].outcomes]
         assert written == [msgspec.json.encode(expected(decision, i)) for i in range(len(decision.requests))]
+
+
+def test_the_models_answers_of_one_reason_say_their_own_prediction_and_what_their_confidence_allows() -> None:
+    made = [("yes", 0.99), ("yes", 0.7), ("no", 0.99), ("yes", 0.01), ("no", 0.01), ("yes", 0.99)]
+    model = [
+        Answer(decider="ml@1", prediction=prediction, score=0.5, confidence=confidence, reason="why")
+        for prediction, confidence in made
+    ]
+    decision = Decision(
+        runtime=runtime(),
+        requests=[
+            Accepted(
+                record(b"{}"),
+                DecisionRequest(id=f"r{n}", agent="small", input=msgspec.Raw(b"{}")),
+                Small(),
+                n,
+            )
+            for n in range(len(made))
+        ],
+        rows=[(1.0, 2.0)] * len(made),
+        candidates=[True] * len(made),
+        rules=[Answer(decider="rules@1", prediction="no", score=0.1, confidence=0.8, reason="few")]
+        * len(made),
+        asked=Asked(list(model), waited_ms=1.0),
+        flag=None,
+        features_ms=0.0,
+    )
+    written = [value for _, value, _ in emit(decision)[0].outcomes]
+    assert written == [msgspec.json.encode(expected(decision, i)) for i in range(len(made))]
