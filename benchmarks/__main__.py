@@ -19,6 +19,7 @@ PARTS: Final = {
     "growth": (),
     "memory": (),
     "startup": (),
+    "dashboards": (),
 }
 """Module of `benchmarks` to what it is always told; a module that is added here takes part. All take --commits."""
 

@@ -12,9 +12,10 @@ import msgspec
 from msgspec import Meta, Struct
 
 from pointsman.models.agent import Bands
+from pointsman.models.satisfaction import Signal, Weight
 from pointsman.schemas.errors import InvalidSetting
 from pointsman.schemas.topics import RETRY_DELAYS_MS
-from pointsman.streams.values import beginning, check_address, check_bands, check_texts
+from pointsman.streams.values import beginning, check_address, check_bands, check_satisfaction, check_texts
 
 PREFIX: Final = "POINTSMAN_"
 OUTSIDE: Final = frozenset({"POINTSMAN_CONFIG", "POINTSMAN_TEST_KAFKA", "POINTSMAN_TEST_DSN"})
@@ -54,6 +55,12 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         dict[str, Annotated[str, Meta(min_length=16, max_length=1_000)]],
         Meta(
             description="Keys of the senders whose feedback may report critical errors and safety violations; in the file: [feedback_keys] NAME = key of 16 characters or more."
+        ),
+    ] = {}
+    satisfaction: Annotated[
+        dict[Signal, Weight],
+        Meta(
+            description="What signals say of satisfaction, where it is other than by default; in the file: [satisfaction] accepted = { points = 4.0, weight = 0.25 }."
         ),
     ] = {}
     data_dir: Annotated[str, Meta(description="Where the embedded database and snapshots lie.")] = (
@@ -266,6 +273,8 @@ def _convert(name: str, value: Any, origin: str) -> Any:
     _known(name, name)
     if name == "bands":
         check_bands(value)
+    if name == "satisfaction":
+        check_satisfaction(value)
     try:
         check_texts(value)
         found = msgspec.convert(value, _TYPES[name], strict=origin == "file", str_keys=True)

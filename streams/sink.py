@@ -7,12 +7,13 @@ lane up and nothing else.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 
+from pointsman.models.satisfaction import WEIGHTS
 from pointsman.schemas.codec import Decoder, to_builtins
 from pointsman.schemas.errors import InvalidMessage
 from pointsman.schemas.feedback import Feedback, kinds
@@ -30,6 +31,7 @@ from pointsman.streams.output import Committed, Output, Record
 from pointsman.streams.partition import Work
 from pointsman.streams.producer import close, send
 from pointsman.streams.settings import Settings
+from pointsman.streams.standing import STANDINGS
 from pointsman.streams.store.audit import AuditStore
 from pointsman.streams.store.batch import DeadLetter, SinkBatch
 from pointsman.streams.store.check import ledger_check
@@ -37,6 +39,9 @@ from pointsman.streams.store.errors import OffsetConflict, StoreUnavailable
 from pointsman.streams.store.truth import SIGNED
 from pointsman.streams.topics import Names
 from pointsman.streams.unreadable import error_of
+
+if TYPE_CHECKING:
+    from pointsman.models.measure import Measure
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +58,8 @@ SWEEP_EVERY_S: Final = 5.0
 """Between two looks for decisions of which something was learned before they were known."""
 COUNTED_EVERY: Final = 12
 """Every so many times those that are still not known are counted: a minute, for there may be many."""
+STANDINGS_EVERY_S: Final = 15.0
+"""Between two looks at success and satisfaction: as often as Prometheus usually asks."""
 TOPIC_STRIDE: Final = 1_000_000
 """More than a topic has partitions: each topic's partition is a loop of its own here."""
 
@@ -65,9 +72,11 @@ _summary = Decoder(Summary)
 class SinkLane(Lane):
     """A lane whose loops each hold one partition of one topic: their positions are compared one by one."""
 
-    def __init__(self, *, store: AuditStore, **options: Any) -> None:
+    def __init__(self, *, store: AuditStore, measures: Sequence[Measure] = (), **options: Any) -> None:
+        """``measures``: of the agents that this worker knows."""
         super().__init__(**options)
         self.store = store
+        self._measures = measures
         self.ledger_differences: int | None = None
         """None until the first check."""
 
@@ -85,10 +94,7 @@ class SinkLane(Lane):
         return super().health() | {"ledger_differences": self.ledger_differences}
 
     def up_to_date(self) -> bool:
-        """Whether this sink serves partitions and has no backlog.
-
-        Ledgers are few and written at once: in a backlog, or while partitions move, their outcomes still wait.
-        """
+        """Whether this sink serves partitions and has no backlog: in one, ledgers are written before their outcomes."""
         report = super().health()
         return bool(report["partitions"]) and of_lane(report, self.settings.batch_records_max) == "ok"
 
@@ -129,6 +135,21 @@ class SinkLane(Lane):
             metrics.FEEDBACK_WAITING.set(waiting.looked_for)
             metrics.FEEDBACK_UNKNOWN.set(waiting.given_up)
 
+    @Lane.task
+    async def _judge(self) -> None:
+        """Tell the database what success and satisfaction are made of, then both to the metrics again and again."""
+        weights, told = {**WEIGHTS, **self.settings.satisfaction}, False
+        while not self.should_stop:
+            try:
+                if not told:
+                    await self.store.tell(self._measures, weights)
+                    told = True
+                STANDINGS.show(await self.store.standings())
+            except StoreUnavailable as error:
+                STANDINGS.show([])  # rather nothing than what was true once
+                logger.debug("success and satisfaction are not known: %s", error)
+            await self.sleep(STANDINGS_EVERY_S if told else SWEEP_EVERY_S)
+
     async def on_stop(self) -> None:
         """Drain, then let the database go."""
         await super().on_stop()
@@ -148,9 +169,7 @@ class SinkWork(Work):
         generation: str = "",
         feedback_keys: Mapping[str, str] = {},
     ) -> None:
-        """``generation``: Kafka's id of the topic; positions of one that was made anew are others; ``feedback_keys``: by
-        sender, of those that may report violations.
-        """
+        """``generation``: Kafka's id of the topic; ``feedback_keys``: by sender, of those that may report violations."""
         self._tp = tp
         self._generation = generation
         self._names = names
@@ -349,6 +368,7 @@ def sink_lane(
     partitions: Mapping[str, int],
     dsn: str,
     cluster: str,
+    measures: Sequence[Measure] = (),
     embedded: bool = False,
 ) -> SinkLane:
     """The lane that writes rows. ``cluster`` is Kafka's id: offsets of another cluster mean nothing here."""
@@ -365,6 +385,7 @@ def sink_lane(
     store = AuditStore(dsn)
     return SinkLane(
         store=store,
+        measures=measures,
         name=LANE,
         topics=[names.outcomes, names.shadows, names.feedback, names.summaries, names.dead_letters],
         group=f"{settings.group}-sink",

@@ -80,9 +80,11 @@ def build(
 
     if "sink" in settings.lanes:
         # outcomes, shadow answers, feedback, dead letters, ledgers -> rows, exactly once by offsets in the database
+        from pointsman.models.measure import measure_of  # noqa: PLC0415
         from pointsman.streams.sink import sink_lane  # noqa: PLC0415 - a worker that only decides needs no driver
 
-        parts.sink = sink_lane(dsn=dsn, cluster=cluster, **shared)
+        measures = [measure_of(agent) for agent in agents.values()]
+        parts.sink = sink_lane(dsn=dsn, cluster=cluster, measures=measures, **shared)
 
     if "live" in settings.lanes:
         # decision-summaries -> windowed figures, in tables that must have as many partitions as their source

@@ -6,9 +6,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import fields
 from ipaddress import IPv6Address
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from pointsman.models.agent import Bands
+from pointsman.models.satisfaction import Signal
 from pointsman.schemas.errors import InvalidSetting
 
 SHOWN_MAX: Final = 200
@@ -17,6 +18,7 @@ _SERVER: Final = re.compile(
     r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[^\s:\[\]/,]+))(?::(?P<port>[0-9]{1,5}))?"
 )
 _EDGES: Final = tuple(each.name for each in fields(Bands))
+_SIGNALS: Final = get_args(Signal)
 
 
 def check_address(name: str, value: Any) -> None:
@@ -80,3 +82,16 @@ def check_bands(value: Any) -> None:
         for edge in bands if isinstance(bands, Mapping) else ():
             if edge not in _EDGES:
                 raise InvalidSetting(f"bands.{agent}.{edge}", f"no such edge; one of {', '.join(_EDGES)}")
+
+
+def check_satisfaction(value: Any) -> None:
+    """The same of signals; and every signal but a rating needs points."""
+    for signal, weight in value.items() if isinstance(value, Mapping) else ():
+        if signal not in _SIGNALS:
+            raise InvalidSetting(f"satisfaction.{signal}", f"no such signal; one of {', '.join(_SIGNALS)}")
+        words = set(weight) if isinstance(weight, Mapping) else set()
+        for word in words - {"points", "weight"}:
+            raise InvalidSetting(f"satisfaction.{signal}.{word}", "no such word; points and weight")
+        if (signal == "rating") == ("points" in words):
+            what = "no points: a rating has its own" if signal == "rating" else "points, from 1 to 5"
+            raise InvalidSetting(f"satisfaction.{signal}.points", what)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pointsman.streams.cli import agents, db, deploy, dlq, inspect_, offline, operate
+from pointsman.streams.cli import agents, dashboard, db, deploy, dlq, inspect_, offline, operate
 
 OVERVIEW = """Sets the points for decisions: routes each Kafka decision request to a model or to rules,
 joins the truth that comes later, and moves traffic by evidence.
@@ -52,6 +52,7 @@ app.command("worker", rich_help_panel=RUN)(deploy.worker)
 app.command("decide", rich_help_panel=DECIDE)(offline.decide)
 app.command("explain", rich_help_panel=DECIDE)(inspect_.explain)
 app.command("status", rich_help_panel=OPERATE)(inspect_.status)
+app.add_typer(dashboard.dashboards, name="dashboard", rich_help_panel=OPERATE)
 app.add_typer(operate.flags, name="flags", rich_help_panel=OPERATE)
 app.add_typer(operate.topics, name="topics", rich_help_panel=OPERATE)
 app.add_typer(dlq.dlq, name="dlq", rich_help_panel=OPERATE)

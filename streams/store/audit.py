@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import psycopg
 
+from pointsman.models.satisfaction import Signal, Weight
 from pointsman.streams.store import feedback, truths, writes
+from pointsman.streams.store import measures as told
 from pointsman.streams.store.batch import SinkBatch, WriteResult
 from pointsman.streams.store.errors import OffsetConflict, StoreUnavailable, translated
 from pointsman.streams.store.fits import fitting
 from pointsman.streams.store.pool import Connection, make_pool
 from pointsman.streams.store.queries import load
 from pointsman.streams.store.rows import Packer
+
+if TYPE_CHECKING:
+    from pointsman.models.measure import Measure
 
 _SQL: Final = load("audit.sql")
 _REFUSALS: Final = (
@@ -149,6 +154,16 @@ class AuditStore:
         """How many of them are not known yet. Raises `StoreUnavailable`."""
         async with self.connection() as connection:
             return await truths.waiting(connection)
+
+    async def tell(self, measures: Iterable[Measure], weights: Mapping[Signal, Weight]) -> None:
+        """What success and satisfaction are made of, for the views. Raises `StoreUnavailable`."""
+        async with self.connection() as connection:
+            await told.tell(connection, measures, weights)
+
+    async def standings(self) -> list[told.Standing]:
+        """Success and satisfaction of the last hour and day. Raises `StoreUnavailable`."""
+        async with self.connection() as connection:
+            return await told.standings(connection)
 
     @asynccontextmanager
     async def _deadline(self) -> AsyncIterator[None]:

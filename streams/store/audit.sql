@@ -104,6 +104,35 @@ SELECT a, '2000-01-01T00:00Z'::timestamptz + make_interval(mins => m), r, s, b, 
 FROM unnest(%s::text[], %s::integer[], %s::text[], %s::integer[], %s::integer[], %s::bigint[]) AS added (a, m, r, s, b, n)
 ON CONFLICT (agent_name, minute, arm, shard, bucket) DO UPDATE SET decisions = stored.decisions + excluded.decisions
 
+-- name: add_confidences
+INSERT INTO ml_learning.decision_confidence_shards AS stored (agent_name, minute, arm, shard, band, decisions)
+SELECT a, '2000-01-01T00:00Z'::timestamptz + make_interval(mins => m), r, s, b, n
+FROM unnest(%s::text[], %s::integer[], %s::text[], %s::integer[], %s::integer[], %s::bigint[]) AS added (a, m, r, s, b, n)
+ON CONFLICT (agent_name, minute, arm, shard, band) DO UPDATE SET decisions = stored.decisions + excluded.decisions
+
+-- name: add_flags
+INSERT INTO ml_learning.decision_flag_shards AS stored (
+    agent_name, minute, arm, shard, flag_version, flag_percentage, decisions
+)
+SELECT a, '2000-01-01T00:00Z'::timestamptz + make_interval(mins => m), r, s, v, p, n
+FROM unnest(
+    %s::text[], %s::integer[], %s::text[], %s::integer[], %s::bigint[], %s::double precision[], %s::bigint[]
+) AS added (a, m, r, s, v, p, n)
+ON CONFLICT (agent_name, minute, arm, shard, flag_version, flag_percentage) DO UPDATE
+SET decisions = stored.decisions + excluded.decisions
+
+-- name: add_scores
+INSERT INTO ml_learning.decision_score_shards AS stored (
+    agent_name, minute, arm, shard, answer, said, decisions, score_sum_e6
+)
+SELECT a, '2000-01-01T00:00Z'::timestamptz + make_interval(mins => m), r, s, w, p, n, e
+FROM unnest(
+    %s::text[], %s::integer[], %s::text[], %s::integer[], %s::text[], %s::text[], %s::bigint[], %s::bigint[]
+) AS added (a, m, r, s, w, p, n, e)
+ON CONFLICT (agent_name, minute, arm, shard, answer, said) DO UPDATE SET
+    decisions = stored.decisions + excluded.decisions,
+    score_sum_e6 = stored.score_sum_e6 + excluded.score_sum_e6
+
 -- name: copy_shadow_places
 COPY ml_learning.shadow_places (topic_id, partition, request_offset, decider, decision_id) FROM STDIN (FORMAT binary)
 

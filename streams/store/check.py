@@ -22,6 +22,9 @@ class Difference(Struct, frozen=True):
     found: Any
 
 
+_AGGREGATES: Final = (
+    "minutes", "fallbacks", "latency", "truths", "labels", "scores", "confidences", "flags", "agreements",
+)  # fmt: skip
 EVER_S: Final = 100 * 365 * 86_400.0
 
 
@@ -51,7 +54,7 @@ async def ledger_check(
 async def aggregates_check(connection: Connection) -> list[Difference]:
     """Differences between the per-minute aggregates and the audit rows. Reads the whole audit."""
     differences = []
-    for query in ("minutes", "fallbacks", "latency", "truths", "labels"):
+    for query in _AGGREGATES:
         for row in await _rows(connection, query):
             counted, audited = row.pop("counted"), row.pop("audited")
             where = " ".join(str(value) for value in row.values())

@@ -129,3 +129,52 @@ FULL JOIN (SELECT *, coalesce(ml, '') AS said FROM ml_learning.decision_label_mi
     USING (agent_name, minute, arm, label, served, rules, said)
 WHERE a.decisions IS DISTINCT FROM b.decisions
 ORDER BY agent_name, minute, arm, label, served, rules, said
+
+-- name: scores
+SELECT agent_name, minute, arm, answer, said, to_jsonb(a) AS counted, to_jsonb(b) AS audited
+FROM ml_learning.decision_score_minutes AS a
+FULL JOIN ml_learning.decision_score_minutes_from_audit AS b USING (agent_name, minute, arm, answer, said)
+WHERE (a.decisions, a.score_sum) IS DISTINCT FROM (b.decisions, b.score_sum)
+ORDER BY agent_name, minute, arm, answer, said
+
+-- name: confidences
+SELECT agent_name, minute, arm, band, a.decisions AS counted, b.decisions AS audited
+FROM ml_learning.decision_confidence_minutes AS a
+FULL JOIN (
+    SELECT
+        agent_name, ml_learning.minute_of(created_at) AS minute, arm,
+        ml_learning.confidence_band(confidence) AS band, count(*) AS decisions
+    FROM ml_learning.agent_decisions
+    WHERE status = 'final'
+    GROUP BY 1, 2, 3, 4
+) AS b USING (agent_name, minute, arm, band)
+WHERE a.decisions IS DISTINCT FROM b.decisions
+ORDER BY agent_name, minute, arm, band
+
+-- name: flags
+SELECT agent_name, minute, arm, flag_version, flag_percentage, a.decisions AS counted, b.decisions AS audited
+FROM ml_learning.decision_flag_minutes AS a
+FULL JOIN (
+    SELECT
+        agent_name, ml_learning.minute_of(created_at) AS minute, arm, flag_version, flag_percentage, count(*) AS decisions
+    FROM ml_learning.agent_decisions
+    WHERE status = 'final'
+    GROUP BY 1, 2, 3, 4, 5
+) AS b USING (agent_name, minute, arm, flag_version, flag_percentage)
+WHERE a.decisions IS DISTINCT FROM b.decisions
+ORDER BY agent_name, minute, arm, flag_version, flag_percentage
+
+-- name: agreements
+SELECT agent_name, minute, arm, to_jsonb(a) AS counted, to_jsonb(b) AS audited
+FROM (SELECT * FROM ml_learning.decision_agreement_minutes WHERE both_answered <> 0) AS a
+FULL JOIN (
+    SELECT
+        agent_name, ml_learning.minute_of(created_at) AS minute, arm, count(*) AS both_answered,
+        count(*) FILTER (WHERE ml_prediction = rules_prediction) AS agreements,
+        count(*) FILTER (WHERE ml_in_shadow) AS in_shadow
+    FROM ml_learning.answered_decisions
+    WHERE ml_prediction IS NOT NULL
+    GROUP BY 1, 2, 3
+) AS b USING (agent_name, minute, arm)
+WHERE (a.both_answered, a.agreements, a.in_shadow) IS DISTINCT FROM (b.both_answered, b.agreements, b.in_shadow)
+ORDER BY agent_name, minute, arm

@@ -20,7 +20,7 @@ from pointsman.streams.store.minutes import minute_of
 MILLISECONDS_MAX: Final = 1e15
 """30,000 years, and a minute of them still adds up to a bigint of microseconds."""
 SHARE_MAX: Final = 1e6
-"""A confidence is 1 at most; a minute of so wrong ones still adds up to a bigint of millionths."""
+"""A confidence or a score is 1 at most; a minute of so wrong ones still adds up to a bigint of millionths."""
 COUNT_MAX: Final = 2**31 - 1
 KEY_BYTES_MAX: Final = 2_500
 """Of the texts in one row of an index, of which PostgreSQL holds 2,704 bytes."""
@@ -63,6 +63,9 @@ def outcome(given: Outcome) -> str | None:
         return f"decided_at is {given.decided_at}"
     if abs(given.confidence) > SHARE_MAX:
         return f"confidence is {given.confidence:g}"
+    for answer in (given.answers.rules, given.answers.ml):
+        if answer is not None and abs(answer.score) > SHARE_MAX:
+            return f"score of {answer.decider[:100]} is {answer.score:g}"
     return (
         _key("agent and fallback_reason", given.agent, given.fallback_reason or "")
         or _key("decision_id", given.decision_id)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from math import floor
 from typing import Final, TypeAlias
 
 from pointsman.schemas.latency import bucket
-from pointsman.schemas.outcome import Outcome
-from pointsman.streams.store.copyrow import micros
+from pointsman.schemas.outcome import Answer, Outcome
+from pointsman.streams.store.copyrow import clean, micros
 
 _MICROS_PER_MINUTE: Final = 60_000_000
 
@@ -23,13 +25,25 @@ COUNTERS: Final = (
 """The counted columns of `decision_minute_shards`, in order. All but ``pending`` count final outcomes."""
 
 
+BANDS: Final = 50
+"""Of confidence, each 0.02 wide."""
+SAID_LETTERS_MAX: Final = 100
+"""Of a prediction, in a key: as long as a label may be."""
+
+
 @dataclass(slots=True)
 class Minutes:
-    """What a batch adds to the three tables of aggregates."""
+    """What a batch adds to the tables of aggregates."""
 
     counters: dict[Key, list[int]] = field(default_factory=dict)
     fallbacks: dict[tuple[str, int, str, int, str], int] = field(default_factory=dict)
     latency: dict[tuple[str, int, str, int, int], int] = field(default_factory=dict)
+    scores: dict[tuple[str, int, str, int, str, str], list[int]] = field(default_factory=dict)
+    """By which answer (served, rules, ml) and what it said: how many, and the sum of their scores in millionths."""
+    confidences: dict[tuple[str, int, str, int, int], int] = field(default_factory=dict)
+    """By band of 0.02."""
+    flags: dict[tuple[str, int, str, int, int, float], int] = field(default_factory=dict)
+    """By the flag's version and percentage."""
 
 
 def minute_of(moment: datetime) -> int:
@@ -74,11 +88,32 @@ def _fold_group(minutes: Minutes, key: Key, group: list[Outcome]) -> None:
         sum(round(total * 1_000) for total in totals),
         len(group) - len(final),
     ]
-    for reason in reasons:
-        minutes.fallbacks[*key, reason] = minutes.fallbacks.get((*key, reason), 0) + 1
-    counts: dict[int, int] = {}
-    for total in totals:
-        index = bucket(total)
-        counts[index] = counts.get(index, 0) + 1
-    for index, n in counts.items():
+    for reason, n in Counter(reasons).items():
+        minutes.fallbacks[*key, reason] = n
+    for index, n in Counter(map(bucket, totals)).items():
         minutes.latency[*key, index] = n
+    for index, n in Counter(confidence_band(outcome.confidence) for outcome in final).items():
+        minutes.confidences[*key, index] = n
+    for (version, percentage), n in Counter((o.flag.version, o.flag.percentage) for o in final).items():
+        minutes.flags[*key, version, percentage] = n
+    for outcome in final:
+        rules, ml = outcome.answers.rules, outcome.answers.ml
+        served = ml if outcome.source == "ml" and ml is not None else rules
+        _score(minutes, key, "served", served)
+        _score(minutes, key, "rules", rules)
+        if ml is not None:
+            _score(minutes, key, "ml", ml)
+
+
+def confidence_band(confidence: float) -> int:
+    """The band of 0.02 that a confidence lies in, 0 to 49."""
+    return min(BANDS - 1, max(0, floor(confidence * BANDS + 1e-9)))
+
+
+def _score(minutes: Minutes, key: Key, answer: str, given: Answer) -> None:
+    cell = (*key, answer, clean(given.prediction)[:SAID_LETTERS_MAX])
+    known = minutes.scores.get(cell)
+    if known is None:
+        known = minutes.scores[cell] = [0, 0]
+    known[0] += 1
+    known[1] += round(given.score * 1_000_000)

@@ -109,6 +109,22 @@ FROM unnest(
 ON CONFLICT (agent_name, minute, arm, shard, label, served, rules, ml) DO UPDATE
 SET decisions = stored.decisions + excluded.decisions
 
+-- name: add_agreements
+-- Of a shadow answer (its decider is given) only where it is the first one; of an outcome (none is given) whichever came.
+INSERT INTO ml_learning.decision_shadow_shards AS stored (agent_name, minute, arm, shard, answers, agreements)
+SELECT
+    decided.agent_name, ml_learning.minute_of(decided.created_at), decided.arm, decided.partition,
+    count(*), count(*) FILTER (WHERE decided.ml_prediction = decided.rules_prediction)
+FROM unnest(%s::text[], %s::integer[], %s::integer[], %s::bigint[], %s::text[])
+    AS answered (decision_id, topic_id, partition, request_offset, decider)
+JOIN ml_learning.answered_decisions AS decided USING (decision_id, topic_id, partition, request_offset)
+WHERE decided.ml_in_shadow AND (answered.decider IS NULL OR answered.decider = decided.ml_decider)
+GROUP BY 1, 2, 3, 4
+ORDER BY 1, 2, 3, 4
+ON CONFLICT (agent_name, minute, arm, shard) DO UPDATE SET
+    answers = stored.answers + excluded.answers,
+    agreements = stored.agreements + excluded.agreements
+
 -- name: due
 SELECT decision_id, agent_name FROM ml_learning.decision_truths
 WHERE look_at <= statement_timestamp()

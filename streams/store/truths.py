@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from pointsman.schemas.outcome import Outcome, ShadowAnswer
+from pointsman.schemas.outcome import Place as Request
 from pointsman.streams.store.copyrow import clean
 from pointsman.streams.store.pool import Connection
 from pointsman.streams.store.queries import columns, load
@@ -72,24 +73,43 @@ async def settle(
     await _add(connection, added)
 
 
-async def with_outcomes(connection: Connection, outcomes: Sequence[Outcome]) -> None:
-    """Count what was learned of these decisions before they were known."""
+async def with_outcomes(
+    connection: Connection, outcomes: Sequence[Outcome], topic_ids: Mapping[str, int]
+) -> None:
+    """Count what was learned of these decisions before they were known, and the shadow answers that came before them."""
     await lock(connection, {outcome.place.partition for outcome in outcomes})
+    alone = [each for each in outcomes if each.answers.ml is None and each.status == "final"]
+    await _agree(connection, [(each.decision_id, each.place, None) for each in alone], topic_ids)
     ids = [clean(outcome.decision_id) for outcome in outcomes if outcome.status == "final"]
     cursor = await connection.execute(_SQL["waiting"], (ids,))
     if early := await cursor.fetchall():
         await settle(connection, await _held(connection, sorted(early)), [])
 
 
-async def with_shadows(connection: Connection, shadows: Sequence[ShadowAnswer]) -> None:
-    """Count these answers where a label was known before them."""
+async def with_shadows(
+    connection: Connection, shadows: Sequence[ShadowAnswer], topic_ids: Mapping[str, int]
+) -> None:
+    """Count these answers beside the rules', and where a label was known before them."""
     if not shadows:
         return
     await lock(connection, {shadow.place.partition for shadow in shadows})
+    given = [(each.decision_id, each.place, clean(each.answer.decider)) for each in shadows]
+    await _agree(connection, given, topic_ids)
     names = sorted({(clean(shadow.decision_id), clean(shadow.agent)) for shadow in shadows})
     cursor = await connection.execute(_SQL["unanswered"], columns(names))
     if labelled := await cursor.fetchall():
         await settle(connection, await _held(connection, sorted(labelled)), [])
+
+
+async def _agree(
+    connection: Connection, given: Sequence[tuple[str, Request, str | None]], topic_ids: Mapping[str, int]
+) -> None:
+    """Count shadow answers of decisions that are known: id, place of the request, the answer's decider where it is new."""
+    table = [
+        (clean(id_), topic_ids[at.topic], at.partition, at.offset, decider) for id_, at, decider in given
+    ]
+    if table:
+        await connection.execute(_SQL["add_agreements"], columns(table))
 
 
 async def sweep(connection: Connection) -> bool:

@@ -101,7 +101,7 @@ async def outcomes(
     await copy(connection, "copy_contents", contents)
     await _histories(connection, [outcome for outcome, _ in pairs if outcome.history], topic_ids)
     await _add_minutes(connection, minutes.fold([outcome for outcome, _ in pairs]))
-    await truths.with_outcomes(connection, [outcome for outcome, _ in pairs])
+    await truths.with_outcomes(connection, [outcome for outcome, _ in pairs], topic_ids)
     result.outcomes += len(pairs)
 
 
@@ -117,10 +117,18 @@ async def _add_minutes(connection: Connection, added: minutes.Minutes) -> None:
     # In the order of their keys: two writers that meet in some rows wait for each other, but never in a ring.
     counters = [(*key, *values) for key, values in sorted(added.counters.items())]
     await connection.execute(_SQL["add_minutes"], columns(counters))
-    for query, counts in (("add_fallbacks", added.fallbacks), ("add_latency", added.latency)):
+    for query, counts in (
+        ("add_fallbacks", added.fallbacks),
+        ("add_latency", added.latency),
+        ("add_confidences", added.confidences),
+        ("add_flags", added.flags),
+    ):
         if counts:
             table = [(*key, n) for key, n in sorted(counts.items())]
             await connection.execute(_SQL[query], columns(table))
+    if added.scores:
+        scores = [(*key, *values) for key, values in sorted(added.scores.items())]
+        await connection.execute(_SQL["add_scores"], columns(scores))
 
 
 async def shadows(
@@ -141,7 +149,7 @@ async def shadows(
     if not careful:
         await copy(connection, "copy_shadow_places", [guards])
     await copy(connection, "copy_shadows", [packed])
-    await truths.with_shadows(connection, kept)
+    await truths.with_shadows(connection, kept, topic_ids)
     result.shadows += len(kept)
 
 

@@ -20,6 +20,7 @@ from pointsman.streams.model.breaker import BreakerPolicy
 from pointsman.streams.model.failure import Reason
 from pointsman.streams.model.observe import ServerMetrics
 from pointsman.streams.settings import NAMES, Settings, meaning
+from pointsman.streams.standing import Standings
 from tests.support.pages import inline, table
 from tests.support.sources import ROOT, python, text
 
@@ -52,6 +53,7 @@ def collected() -> list[tuple[str, tuple[str, ...], str]]:
             if isinstance(each, MetricWrapperBase):
                 total = "_total" if each._type == "counter" else ""
                 found.append((f"{each._name}{total}", each._labelnames, each._documentation + suffix))
+    found += [(each.name, tuple(each._labelnames), each.documentation) for each in Standings().collect()]
     return found
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pointsman.models.agent import Bands
+from pointsman.models.satisfaction import Weight
 from pointsman.schemas.errors import InvalidSetting
 from pointsman.streams.settings import NAMES, PREFIX, Settings, load, mask, meaning, shown
 
@@ -136,6 +137,32 @@ def test_bands_come_from_the_file(config: Any) -> None:
 def test_impossible_or_misspelt_bands_are_refused(text: str, named: str, config: Any) -> None:
     with pytest.raises(InvalidSetting, match=named):
         load(environ={}, config=config(text))
+
+
+def test_weights_of_signals_come_from_the_file(config: Any) -> None:
+    file = config("[satisfaction]\naccepted = { points = 4.5, weight = 0.5 }\nrating = { weight = 2 }\n")
+    assert load(environ={}, config=file).settings.satisfaction == {
+        "accepted": Weight(0.5, 4.5),
+        "rating": Weight(2.0),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("acepted = { points = 4, weight = 1 }", r"satisfaction\.acepted"),
+        ("accepted = { weight = 1 }", r"satisfaction\.accepted\.points"),
+        ("rating = { points = 4, weight = 1 }", r"satisfaction\.rating\.points"),
+        ("accepted = { points = 4, weigth = 1 }", r"satisfaction\.accepted\.weigth"),
+        ("accepted = { points = 6, weight = 1 }", "satisfaction"),
+        ("accepted = { points = 4, weight = -1 }", "satisfaction"),
+        ("accepted = { points = 4 }", "satisfaction"),
+        ("accepted = 4", r"satisfaction\.accepted"),
+    ],
+)
+def test_impossible_or_misspelt_weights_are_refused(text: str, named: str, config: Any) -> None:
+    with pytest.raises(InvalidSetting, match=named):
+        load(environ={}, config=config(f"[satisfaction]\n{text}\n"))
 
 
 @pytest.mark.parametrize("text", ["partitions = ", "\xff"])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pointsman.schemas.latency import bucket
 from pointsman.schemas.outcome import Answers, Outcome, Timings
-from pointsman.streams.store.minutes import COUNTERS, Minutes, fold
+from pointsman.streams.store.minutes import BANDS, COUNTERS, Minutes, confidence_band, fold
 from tests.support.outcomes import START, answer, outcome
 
 OUTCOMES = st.lists(
@@ -71,3 +71,47 @@ def test_every_final_outcome_is_in_one_minute_and_one_bucket(given_: list[Outcom
     for key, n in latency.items():
         buckets[key[-1]] += n  # type: ignore[index]
     assert buckets == Counter(bucket(one.timings.total_ms) for one in final)
+
+
+@given(OUTCOMES, st.integers(0, 30))
+def test_scores_confidence_and_flag_states_add_up_to_the_final_outcomes(
+    given_: list[Outcome], cut: int
+) -> None:
+    scores: Counter[tuple[str, str]] = Counter()
+    millionths: Counter[tuple[str, str]] = Counter()
+    bands: Counter[int] = Counter()
+    flags: Counter[tuple[int, float]] = Counter()
+    for part in (fold(given_[:cut]), fold(given_[cut:])):
+        for (*_, which, said), (n, total) in part.scores.items():
+            scores[which, said] += n
+            millionths[which, said] += total
+        for (*_, band), n in part.confidences.items():
+            bands[band] += n
+        for (*_, version, percentage), n in part.flags.items():
+            flags[version, percentage] += n
+    final = [one for one in given_ if one.status == "final"]
+    answers_ = [("rules", one.answers.rules) for one in final]
+    answers_ += [("ml", one.answers.ml) for one in final if one.answers.ml is not None]
+    answers_ += [("served", one.answers.rules) for one in final]  # all of them are by the rules here
+    assert scores == Counter((which, each.prediction) for which, each in answers_)
+    expected: Counter[tuple[str, str]] = Counter()
+    for which, each in answers_:
+        expected[which, each.prediction] += round(each.score * 1e6)
+    assert millionths == expected
+    assert bands == Counter(min(49, int(one.confidence * 50 + 1e-9)) for one in final)
+    assert flags == Counter((one.flag.version, one.flag.percentage) for one in final)
+
+
+def test_the_answer_served_is_the_models_where_it_served() -> None:
+    both = Answers(rules=answer("rules@1", "none", 0.1), ml=answer("ml@1", "update", 0.9))
+    part = fold([outcome(answers=both, source="ml"), outcome(1, answers=both, source="deterministic")])
+    served = {said: n for (*_, which, said), (n, _) in part.scores.items() if which == "served"}
+    assert served == {"update": 1, "none": 1}
+
+
+@given(st.floats(-0.5, 1.5))
+def test_every_confidence_has_a_band_that_holds_it(confidence: float) -> None:
+    band = confidence_band(confidence)
+    assert 0 <= band < BANDS
+    if 0 <= confidence <= 1:
+        assert band / BANDS - 1e-9 <= confidence <= (band + 1) / BANDS + 1e-9

@@ -1,0 +1,1 @@
+"""Dashboards: the same panels for Grafana and for a page that needs no Grafana."""

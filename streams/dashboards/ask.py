@@ -1,0 +1,94 @@
+"""The panels' queries, asked as Grafana asks them: of the database, and of Prometheus where there is one."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import datetime, timedelta
+from typing import Any, Final, TypeAlias
+from urllib.error import URLError
+from urllib.parse import urlencode
+from urllib.request import urlopen
+
+from msgspec import Struct
+
+from pointsman.schemas.errors import PointsmanError
+from pointsman.streams.dashboards.panels import Query
+from pointsman.streams.store.pool import Connection
+
+Series: TypeAlias = dict[str, list[tuple[float, float]]]
+"""Metric to its points: x (seconds since 1970, or what the panel has in its place) and value, x rising."""
+STEPS_MAX: Final = 200
+"""Of a window: more would be closer together than a picture shows."""
+_STEPS_S: Final = (60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 21_600, 86_400)
+_PROMETHEUS_S: Final = 10.0
+
+
+class PrometheusUnavailable(PointsmanError):
+    """Prometheus does not answer, or not as asked."""
+
+
+class Window(Struct, frozen=True):
+    """What is looked at: an agent's decisions from ``start`` up to, without, ``end``, in steps."""
+
+    agent: str
+    start: datetime
+    end: datetime
+
+    @property
+    def step(self) -> timedelta:
+        """As Grafana would choose it: whole minutes, and no more than `STEPS_MAX` of them."""
+        wanted = (self.end - self.start).total_seconds() / STEPS_MAX
+        return timedelta(seconds=next((each for each in _STEPS_S if each >= wanted), _STEPS_S[-1]))
+
+
+async def rows(connection: Connection, query: Query, window: Window) -> list[tuple[Any, ...]]:
+    """What the database answers; Grafana's words are parameters here."""
+    text = query.sql.replace("%", "%%")
+    for word, name in (
+        ("'$agent'", "agent"),
+        ("$__timeFrom()", "start"),
+        ("$__timeTo()", "end"),
+        ("'$__interval'", "step"),
+    ):
+        text = text.replace(word, f"%({name})s")
+    values = {"agent": window.agent, "start": window.start, "end": window.end, "step": window.step}
+    return await (await connection.execute(text.encode(), values)).fetchall()
+
+
+async def of_database(connection: Connection, query: Query, window: Window) -> Series:
+    """The rows (time or x, metric, value) as series."""
+    found: Series = {}
+    for x, metric, value in await rows(connection, query, window):
+        if value is not None:
+            at = x.timestamp() if isinstance(x, datetime) else float(x)
+            found.setdefault(str(metric), []).append((at, float(value)))
+    return found
+
+
+def of_prometheus(url: str, query: Query, window: Window) -> Series:
+    """What Prometheus answers. Blocks. Raises `PrometheusUnavailable`."""
+    asked = {
+        "query": query.promql.replace("$agent", window.agent),
+        "start": window.start.timestamp(),
+        "end": window.end.timestamp(),
+        "step": window.step.total_seconds(),
+    }
+    try:
+        address = f"{url.rstrip('/')}/api/v1/query_range?{urlencode(asked)}"
+        with urlopen(address, timeout=_PROMETHEUS_S) as answer:  # noqa: S310 - checked where it is given
+            result = json.load(answer)["data"]["result"]
+    except (URLError, OSError, ValueError, KeyError, TypeError) as error:
+        msg = f"Prometheus at {url} does not answer {query.name}: {error}"
+        raise PrometheusUnavailable(msg) from error
+    found: Series = {}
+    for each in result:
+        points = [(float(at), float(value)) for at, value in each["values"]]
+        found[_legend(query.legend, each["metric"])] = [point for point in points if math.isfinite(point[1])]
+    return found
+
+
+def _legend(legend: str, labels: dict[str, str]) -> str:
+    for name, value in labels.items():
+        legend = legend.replace("{{" + name + "}}", value)
+    return legend
