@@ -220,7 +220,7 @@ SELECT
     sum(round(score * 1000000)::bigint) / 1e6 AS score_sum
 FROM ml_learning.agent_decisions
 CROSS JOIN LATERAL (VALUES
-    ('served', prediction, CASE WHEN source = 'ml' THEN ml_score ELSE rules_score END),
+    ('served', prediction, CASE WHEN source = 'ml' THEN coalesce(ml_score, rules_score) ELSE rules_score END),
     ('rules', rules_prediction, rules_score),
     ('ml', ml_prediction, ml_score)
 ) AS answered (answer, whole, score)
@@ -244,7 +244,7 @@ SELECT
     count(*), sum(round(score * 1000000)::bigint)
 FROM ml_learning.agent_decisions
 CROSS JOIN LATERAL (VALUES
-    ('served', prediction, CASE WHEN source = 'ml' THEN ml_score ELSE rules_score END),
+    ('served', prediction, CASE WHEN source = 'ml' THEN coalesce(ml_score, rules_score) ELSE rules_score END),
     ('rules', rules_prediction, rules_score),
     ('ml', ml_prediction, ml_score)
 ) AS answered (answer, whole, score)

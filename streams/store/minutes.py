@@ -6,11 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from math import floor
 from typing import Final, TypeAlias
 
 from pointsman.schemas.latency import bucket
-from pointsman.schemas.outcome import Answer, Outcome
+from pointsman.schemas.outcome import Outcome
 from pointsman.streams.store.copyrow import clean, micros
 
 _MICROS_PER_MINUTE: Final = 60_000_000
@@ -92,28 +91,29 @@ def _fold_group(minutes: Minutes, key: Key, group: list[Outcome]) -> None:
         minutes.fallbacks[*key, reason] = n
     for index, n in Counter(map(bucket, totals)).items():
         minutes.latency[*key, index] = n
-    for index, n in Counter(confidence_band(outcome.confidence) for outcome in final).items():
-        minutes.confidences[*key, index] = n
-    for (version, percentage), n in Counter((o.flag.version, o.flag.percentage) for o in final).items():
+    for steps, n in Counter([int(outcome.confidence * BANDS + 1e-9) for outcome in final]).items():
+        cell = (*key, min(BANDS - 1, max(0, steps)))
+        minutes.confidences[cell] = minutes.confidences.get(cell, 0) + n
+    for (version, percentage), n in Counter([(o.flag.version, o.flag.percentage) for o in final]).items():
         minutes.flags[*key, version, percentage] = n
+    _add_scores(minutes, key, final)
+
+
+def _add_scores(minutes: Minutes, key: Key, final: list[Outcome]) -> None:
+    """The answers' scores by what was said; sorted first and added up at the end, for words are few."""
+    served: dict[str, list[float]] = {}
+    rules: dict[str, list[float]] = {}
+    models: dict[str, list[float]] = {}
     for outcome in final:
-        rules, ml = outcome.answers.rules, outcome.answers.ml
-        served = ml if outcome.source == "ml" and ml is not None else rules
-        _score(minutes, key, "served", served)
-        _score(minutes, key, "rules", rules)
+        answers = outcome.answers
+        by_rules, ml = answers.rules, answers.ml
+        rules.setdefault(by_rules.prediction, []).append(by_rules.score)
         if ml is not None:
-            _score(minutes, key, "ml", ml)
-
-
-def confidence_band(confidence: float) -> int:
-    """The band of 0.02 that a confidence lies in, 0 to 49."""
-    return min(BANDS - 1, max(0, floor(confidence * BANDS + 1e-9)))
-
-
-def _score(minutes: Minutes, key: Key, answer: str, given: Answer) -> None:
-    cell = (*key, answer, clean(given.prediction)[:SAID_LETTERS_MAX])
-    known = minutes.scores.get(cell)
-    if known is None:
-        known = minutes.scores[cell] = [0, 0]
-    known[0] += 1
-    known[1] += round(given.score * 1_000_000)
+            models.setdefault(ml.prediction, []).append(ml.score)
+        score = ml.score if ml is not None and outcome.source == "ml" else by_rules.score
+        served.setdefault(outcome.prediction, []).append(score)
+    for answer, by_words in (("served", served), ("rules", rules), ("ml", models)):
+        for said, scores in by_words.items():
+            known = minutes.scores.setdefault((*key, answer, clean(said)[:SAID_LETTERS_MAX]), [0, 0])
+            known[0] += len(scores)
+            known[1] += sum([round(score * 1_000_000) for score in scores])

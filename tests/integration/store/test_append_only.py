@@ -108,6 +108,10 @@ def test_every_table_is_append_only_but_for_a_short_list(people: psycopg.Connect
         "decision_truths",
         "decision_truth_shards",
         "decision_label_shards",
+        "decision_score_shards",
+        "decision_confidence_shards",
+        "decision_flag_shards",
+        "decision_shadow_shards",
     )
     assert free == {f"ml_learning.{name}" for name in (*changing, "schema_migrations")}
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pointsman.schemas.latency import bucket
 from pointsman.schemas.outcome import Answers, Outcome, Timings
-from pointsman.streams.store.minutes import BANDS, COUNTERS, Minutes, confidence_band, fold
+from pointsman.streams.store.minutes import BANDS, COUNTERS, Minutes, fold
 from tests.support.outcomes import START, answer, outcome
 
 OUTCOMES = st.lists(
@@ -92,11 +92,12 @@ def test_scores_confidence_and_flag_states_add_up_to_the_final_outcomes(
     final = [one for one in given_ if one.status == "final"]
     answers_ = [("rules", one.answers.rules) for one in final]
     answers_ += [("ml", one.answers.ml) for one in final if one.answers.ml is not None]
-    answers_ += [("served", one.answers.rules) for one in final]  # all of them are by the rules here
-    assert scores == Counter((which, each.prediction) for which, each in answers_)
+    said = [(which, each.prediction, each.score) for which, each in answers_]
+    said += [("served", one.prediction, one.answers.rules.score) for one in final]  # all by the rules here
+    assert scores == Counter((which, prediction) for which, prediction, _ in said)
     expected: Counter[tuple[str, str]] = Counter()
-    for which, each in answers_:
-        expected[which, each.prediction] += round(each.score * 1e6)
+    for which, prediction, score in said:
+        expected[which, prediction] += round(score * 1e6)
     assert millionths == expected
     assert bands == Counter(min(49, int(one.confidence * 50 + 1e-9)) for one in final)
     assert flags == Counter((one.flag.version, one.flag.percentage) for one in final)
@@ -104,14 +105,20 @@ def test_scores_confidence_and_flag_states_add_up_to_the_final_outcomes(
 
 def test_the_answer_served_is_the_models_where_it_served() -> None:
     both = Answers(rules=answer("rules@1", "none", 0.1), ml=answer("ml@1", "update", 0.9))
-    part = fold([outcome(answers=both, source="ml"), outcome(1, answers=both, source="deterministic")])
+    part = fold(
+        [
+            outcome(answers=both, source="ml", prediction="update"),
+            outcome(1, answers=both, source="deterministic", prediction="none"),
+        ]
+    )
     served = {said: n for (*_, which, said), (n, _) in part.scores.items() if which == "served"}
     assert served == {"update": 1, "none": 1}
 
 
 @given(st.floats(-0.5, 1.5))
 def test_every_confidence_has_a_band_that_holds_it(confidence: float) -> None:
-    band = confidence_band(confidence)
+    (cell,) = fold([outcome(confidence=confidence)]).confidences
+    band = cell[-1]
     assert 0 <= band < BANDS
     if 0 <= confidence <= 1:
         assert band / BANDS - 1e-9 <= confidence <= (band + 1) / BANDS + 1e-9
