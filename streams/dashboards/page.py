@@ -50,7 +50,7 @@ def _section(shown: Shown, window: Window, changes: Sequence[tuple[float, str]])
         return f'<section>{head}<div class="nothing">{words(shown.why_not or "no data")}</div></section>'
     colors = colors_of(series)
     legend = "".join(
-        f'<li><i style="background:{color}"></i>{words(name)}: {words(last(series, name, panel))}</li>'
+        f'<li><i style="background:{color}"></i>{words(name)}{words(last(series, name, panel))}</li>'
         for name, color in colors.items()
     )
     drawn = picture(panel, series, colors, window, changes)
@@ -59,10 +59,10 @@ def _section(shown: Shown, window: Window, changes: Sequence[tuple[float, str]])
 
 
 def last(series: Series, name: str, panel: Panel) -> str:
-    """The newest value of a series, with its interval."""
+    """The newest value of a series, with its interval; of a distribution, which has none, nothing."""
     if panel.x != "time":
-        return f"{len(series[name])} bands"
-    text = number(series[name][-1][1], panel.unit)
+        return ""
+    text = ": " + number(series[name][-1][1], panel.unit)
     if f"{name} low" in series and f"{name} high" in series:
         low, high = (series[f"{name} {end}"][-1][1] for end in ("low", "high"))
         text += f" ({number(low, panel.unit)} to {number(high, panel.unit)})"
