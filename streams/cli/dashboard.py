@@ -62,7 +62,9 @@ def page(
     if prometheus and not prometheus.startswith(("http://", "https://")):
         msg = f"--prometheus: an address as http://127.0.0.1:9090, not {prometheus!r}"
         raise Usage(msg)
-    end = datetime.now(UTC).replace(second=0, microsecond=0)  # the minute that is not over yet would look like a fall
+    end = datetime.now(UTC).replace(
+        second=0, microsecond=0
+    )  # the minute that is not over yet would look like a fall
     window = Window(agent, end - span(last), end)
     text, drawn = reach.run(_page(loaded.settings, chosen(of, agent), window, prometheus))
     out.write_text(text, encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeAlias
 from urllib.error import URLError
@@ -21,6 +22,7 @@ Series: TypeAlias = dict[str, list[tuple[float, float]]]
 STEPS_MAX: Final = 200
 """Of a window: more would be closer together than a picture shows."""
 _STEPS_S: Final = (60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 21_600, 86_400)
+_PLACE: Final = re.compile(r"\{\{(\w+)\}\}")
 _PROMETHEUS_S: Final = 10.0
 
 
@@ -84,11 +86,11 @@ def of_prometheus(url: str, query: Query, window: Window) -> Series:
     found: Series = {}
     for each in result:
         points = [(float(at), float(value)) for at, value in each["values"]]
-        found[_legend(query.legend, each["metric"])] = [point for point in points if math.isfinite(point[1])]
+        found[_legend(query, each["metric"])] = [point for point in points if math.isfinite(point[1])]
     return found
 
 
-def _legend(legend: str, labels: dict[str, str]) -> str:
-    for name, value in labels.items():
-        legend = legend.replace("{{" + name + "}}", value)
-    return legend
+def _legend(query: Query, labels: dict[str, str]) -> str:
+    """The series' name: the legend with its labels; where it has none of them (a `vector(0)`), the query's."""
+    text = _PLACE.sub(lambda found: labels.get(found[1], ""), query.legend)
+    return text.strip() or query.name

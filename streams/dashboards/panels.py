@@ -84,6 +84,11 @@ def prom(name: str, promql: str, legend: str = "") -> Query:
     return Query(name=name, promql=promql, legend=legend or name)
 
 
+def _of_lane(metric: str, lane: str) -> str:
+    """The least of those workers that run the lane."""
+    return f'min({metric} and on (instance) pointsman_partitions{{lane="{lane}"}})'
+
+
 _SHARE_IS_BAD: Final = (Threshold(0, "red"), Threshold(0.75, "orange"), Threshold(0.85, "green"))
 
 
@@ -355,8 +360,9 @@ _PIPELINE: Final = (
         greatest=1,
         queries=(
             prom("healthy", "min by (lane) (pointsman_healthy)", "{{lane}}"),
-            prom("database", "min(pointsman_database_up)"),
-            prom("flags", "min(pointsman_flags_current)"),
+            # A worker without the lane shows 0 of what it never looks at.
+            prom("database", _of_lane("pointsman_database_up", "sink")),
+            prom("flags", _of_lane("pointsman_flags_current", "decisions")),
         ),
     ),
     Panel(

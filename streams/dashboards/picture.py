@@ -79,7 +79,8 @@ def number(value: float, unit: str) -> str:
     """A value for people, in its unit."""
     factor, behind = _UNITS.get(unit, (1.0, ""))
     value *= factor
-    digits = 0 if abs(value) >= 100 or value == int(value) else 1 if abs(value) >= 10 else 2
+    size = abs(value)
+    digits = 0 if size >= 100 or value == int(value) else 1 if size >= 10 else 2 if size >= 0.1 else 3
     return f"{value:,.{digits}f}{behind}"
 
 

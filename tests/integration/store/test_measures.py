@@ -45,6 +45,7 @@ async def test_costs_and_weights_are_told_once_and_kept_when_they_change(
     changed: dict[Signal, Weight] = {**WEIGHTS, "accepted": Weight(0.5, 4.5)}
     await store.tell([Measure(AGENT, "update", Costs(1.0, 3.0))], changed)
     assert one(people, "SELECT count(*), max(missed) FROM ml_learning.agent_measures") == (2, 3.0)
+    assert one(people, "SELECT missed FROM ml_learning.agent_measures_now") == 3.0
     now = "SELECT points, weight FROM ml_learning.satisfaction_weights_now WHERE signal = 'accepted'"
     assert one(people, now) == (4.5, 0.5)
     assert one(people, "SELECT count(*) FROM ml_learning.satisfaction_weights") == len(WEIGHTS) + 1

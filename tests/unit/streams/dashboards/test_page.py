@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
+import threading
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from urllib.parse import parse_qs
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -11,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pointsman.streams.dashboards import panels
-from pointsman.streams.dashboards.ask import STEPS_MAX, Series, Window
+from pointsman.streams.dashboards.ask import STEPS_MAX, PrometheusUnavailable, Series, Window, of_prometheus
 from pointsman.streams.dashboards.page import page
 from pointsman.streams.dashboards.panels import Dashboard, Panel, Threshold
 from pointsman.streams.dashboards.picture import Shown, number
@@ -128,3 +132,47 @@ def test_every_dashboard_of_an_agent_can_be_drawn_empty() -> None:
     for dashboard in (panels.of_model("a"), panels.of_rollout("a"), panels.of_pipeline()):
         text = page(dashboard, WINDOW, [Shown(each, {}) for each in dashboard.panels], [])
         assert text.count("<section>") == len(dashboard.panels)
+
+
+def test_prometheus_answers_become_series_named_by_their_legend() -> None:
+    answer = {
+        "status": "success",
+        "data": {
+            "result": [
+                {"metric": {"lane": "sink"}, "values": [[AT, "1.5"], [AT + 60, "NaN"]]},
+                {"metric": {}, "values": [[AT, "0"]]},
+            ]
+        },
+    }
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(answer).encode())
+
+        def log_message(self, *_: object) -> None:
+            """Nothing to standard error."""
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        query = panels.prom("records", 'rate(x{agent="$agent"}[1m])', "{{lane}}")
+        found = of_prometheus(f"http://127.0.0.1:{server.server_port}/", query, WINDOW)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert found == {"sink": [(AT, 1.5)], "records": [(AT, 0.0)]}
+    assert parse_qs(asked[0].partition("?")[2]) == {
+        "query": ['rate(x{agent="keeper"}[1m])'],
+        "start": [str(AT)],
+        "end": [str(AT + 3600)],
+        "step": ["60.0"],
+    }
+
+
+def test_a_prometheus_that_is_away_is_named() -> None:
+    with pytest.raises(PrometheusUnavailable, match="does not answer records"):
+        of_prometheus("http://127.0.0.1:1", panels.prom("records", "up"), WINDOW)
