@@ -1,6 +1,7 @@
 -- What the panels show. Grafana's words: $agent (the agent's name), $__timeFrom() and $__timeTo() (the window), $__interval
 -- (width of a step, one minute or more). Each query gives time, metric and value; of a distribution, x instead of time.
--- All read aggregates, never the audit.
+-- All read aggregates, never the audit; the large ones the partitions' own rows, which the views would add up once more on
+-- the way.
 
 -- name: decisions_by_source
 SELECT
@@ -19,8 +20,9 @@ SELECT time, metric, value
 FROM (
     SELECT
         date_bin('$__interval'::interval, minute, '2000-01-01T00:00Z') AS time, arm,
-        sum(labels)::double precision AS n, sum(served_correct)::double precision AS hits
-    FROM ml_learning.decision_accuracy_minutes
+        sum(decisions)::double precision AS n,
+        coalesce(sum(decisions) FILTER (WHERE served = label), 0)::double precision AS hits
+    FROM ml_learning.decision_label_shards
     WHERE agent_name = '$agent' AND minute >= $__timeFrom() AND minute < $__timeTo()
     GROUP BY 1, 2
 ) AS labelled
@@ -45,21 +47,20 @@ ORDER BY 1, 2
 SELECT time, 'labelled' AS metric, coalesce(labels, 0) / decisions::double precision AS value
 FROM (
     SELECT date_bin('$__interval'::interval, minute, '2000-01-01T00:00Z') AS time, sum(decisions) AS decisions
-    FROM ml_learning.decision_minutes
+    FROM ml_learning.decision_minute_shards
     WHERE agent_name = '$agent' AND minute >= $__timeFrom() AND minute < $__timeTo()
     GROUP BY 1
     HAVING sum(decisions) > 0
 ) AS decided
 LEFT JOIN (
-    SELECT date_bin('$__interval'::interval, minute, '2000-01-01T00:00Z') AS time, sum(labels) AS labels
-    FROM ml_learning.decision_accuracy_minutes
+    SELECT date_bin('$__interval'::interval, minute, '2000-01-01T00:00Z') AS time, sum(decisions) AS labels
+    FROM ml_learning.decision_label_shards
     WHERE agent_name = '$agent' AND minute >= $__timeFrom() AND minute < $__timeTo()
     GROUP BY 1
 ) AS labelled USING (time)
 ORDER BY 1
 
 -- name: latency
--- From the partitions' own histograms: the view would add them up once more on the way.
 SELECT time, metric, value
 FROM (
     SELECT time, array_agg(bucket) AS buckets, array_agg(decisions) AS counts
@@ -143,8 +144,10 @@ SELECT time, metric, value
 FROM (
     SELECT
         date_bin('$__interval'::interval, minute, '2000-01-01T00:00Z') AS time, arm,
-        sum(labels)::double precision AS n, sum(served_success) AS total
-    FROM ml_learning.decision_success_minutes
+        sum(decisions)::double precision AS n,
+        sum(decisions * ml_learning.success_of(label, served, positive, needless, missed)) AS total
+    FROM ml_learning.decision_label_shards
+    JOIN ml_learning.agent_measures_now USING (agent_name)
     WHERE agent_name = '$agent' AND minute >= $__timeFrom() AND minute < $__timeTo()
     GROUP BY 1, 2
 ) AS labelled
@@ -166,8 +169,10 @@ FROM (
     FROM (
         SELECT
             date_bin('$__interval'::interval, minute, '2000-01-01T00:00Z') AS time, arm,
-            sum(labels)::double precision AS n, sum(served_success) AS total
-        FROM ml_learning.decision_success_minutes
+            sum(decisions)::double precision AS n,
+        sum(decisions * ml_learning.success_of(label, served, positive, needless, missed)) AS total
+        FROM ml_learning.decision_label_shards
+        JOIN ml_learning.agent_measures_now USING (agent_name)
         WHERE agent_name = '$agent' AND minute >= $__timeFrom() AND minute < $__timeTo()
         GROUP BY 1, 2
     ) AS labelled
@@ -184,10 +189,11 @@ ORDER BY 1, 2
 -- name: labels_until_now
 SELECT time, arm AS metric, sum(n) OVER (PARTITION BY arm ORDER BY time) AS value
 FROM (
-    SELECT date_bin('$__interval'::interval, minute, '2000-01-01T00:00Z') AS time, arm, sum(labels) AS n
-    FROM ml_learning.decision_accuracy_minutes
+    SELECT date_bin('$__interval'::interval, minute, '2000-01-01T00:00Z') AS time, arm, sum(decisions) AS n
+    FROM ml_learning.decision_label_shards
     WHERE agent_name = '$agent' AND minute >= $__timeFrom() AND minute < $__timeTo()
     GROUP BY 1, 2
+    HAVING sum(decisions) > 0
 ) AS labelled
 ORDER BY 1, 2
 
