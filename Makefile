@@ -37,8 +37,12 @@ demo: $(RUN)  ## a git history through the whole pipeline: GIT=/path/to/repo or 
 	@.venv/bin/pointsman demo $(if $(GIT),--git "$(GIT)") $(if $(COMMITS),--commits "$(COMMITS)") $(ARGS)
 
 .PHONY: real-parts
-real-parts: $(RUN)  ## set up real Kafka (jars, Java) and PostgreSQL for the tests
+real-parts: $(RUN)  ## set up real Kafka (jars, Java), PostgreSQL, Prometheus and Alertmanager for the tests
 	@$(PY) infra/dev/real_parts.py
+
+.PHONY: real-servers
+real-servers: $(RUN)
+	@$(PY) infra/dev/real_parts.py servers
 
 # Where a real part cannot be had, its tests are skipped and say why at the end; under CI=true they fail.
 .PHONY: try-real-parts
@@ -74,15 +78,15 @@ format: $(DEV)  ## let ruff lay out the code and mend what it can
 	@$(PY) -m ruff check --fix .
 
 .PHONY: bench
-bench: $(BENCH) real-parts  ## measure everything beside what it is compared with, and write docs/performance.md
+bench: $(BENCH) real-servers  ## measure everything beside what it is compared with, and write docs/performance.md
 	@$(PY) -m benchmarks $(ARGS)
 
 .PHONY: bench-check
-bench-check: $(DEV) real-parts  ## a short form of it, its ratios beside the committed ones
+bench-check: $(DEV) real-servers  ## a short form of it, its ratios beside the committed ones
 	@$(PY) -m benchmarks.check $(ARGS)
 
 .PHONY: chaos
-chaos: $(DEV) real-parts  ## faults under load against the real parts, then an account of every record: ARGS="--seed 7"
+chaos: $(DEV) real-servers  ## faults under load against the real parts, then an account of every record: ARGS="--seed 7"
 	@$(PY) -m tests.chaos $(ARGS)
 
 .PHONY: train

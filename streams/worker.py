@@ -16,7 +16,7 @@ from mode import Service
 
 from pointsman.models.agent import Agent
 from pointsman.models.registry import load_agents
-from pointsman.streams import condition, metrics, topics
+from pointsman.streams import condition, metrics, topics, zeroes
 from pointsman.streams.collector import Collector
 from pointsman.streams.errors import KafkaUnavailable, TopicProblem
 from pointsman.streams.model.breaker import BreakerPolicy, State
@@ -114,6 +114,7 @@ async def run(
     _on_signals(stop)
     partitions, cluster = await _look(settings, place)
     agents = load_agents([Path(folder) for folder in settings.agents])
+    zeroes.begin(settings, agents)
     async with contextlib.AsyncExitStack() as stack:
         decides = "decisions" in settings.lanes
         client, process = await _model(settings, agents, stack, stop) if decides else (None, None)

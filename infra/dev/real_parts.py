@@ -1,7 +1,8 @@
-"""Find, or set up, what tests and benchmarks run against: Apache Kafka's jars with a JDK, PostgreSQL.
+"""Find, or set up, what tests and benchmarks run against: Apache Kafka's jars with a JDK, PostgreSQL, Prometheus.
 
 As a script it installs what is missing (apt as root on Debian and its kin, else it names what to do and exits
-with 1); as a module it only looks. Standard library only, for it runs before any environment exists.
+with 1); as a module it only looks. With `servers` as its argument it leaves out what no benchmark needs.
+Standard library only, for it runs before any environment exists.
 """
 
 import hashlib
@@ -11,7 +12,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -27,10 +29,24 @@ APT_PACKAGES = {
     "maven": "maven",
     "postgres": "postgresql",
 }
+UNPACKED = {
+    "prometheus": ("prometheus", "promtool"),
+    "prometheus-alertmanager": ("alertmanager", "amtool"),
+}
+"""Debian's packages that are unpacked and not installed, so that no daemon starts; and their programs."""
+DEBIAN_NAMES = {"alertmanager": "prometheus-alertmanager"}
+INSTALLED_AT, UNPACKED_AT = b"/usr/share/prometheus/", b"usr//share/prometheus/"
+"""Where Debian's Alertmanager looks for its own templates, and the same from the folder that it is unpacked in."""
+MONITOR_MINIMUM = {
+    "prometheus": (2, 42),  # the first whose alerts go on firing for a while (keep_firing_for)
+    "prometheus-alertmanager": (0, 25),  # the first that reads the mail relay's password from a file
+}
 HOW_TO_GET = {
     "java": f"a Java runtime, version {JAVA_MINIMUM} or newer (set JAVA_HOME, or put java on PATH)",
     "maven": "Maven 3.6 or newer, once, to fetch Kafka's jars (put mvn on PATH)",
     "postgres": f"a PostgreSQL server, version {POSTGRES_MINIMUM} or newer (put its bin folder on PATH)",
+    "prometheus": "Prometheus 2.42 or newer with promtool (put both on PATH)",
+    "prometheus-alertmanager": "Alertmanager 0.25 or newer with amtool (put both on PATH)",
 }
 
 
@@ -140,6 +156,86 @@ def _postgres_version(folder: Path) -> int:
     return int(found.group(1)) if found else 0
 
 
+def program(name: str) -> Path:
+    """A program of Prometheus or Alertmanager, from the cache, else from PATH. Raises MissingPartError."""
+    (package,) = [package for package, programs in UNPACKED.items() if name in programs]
+    unpacked = sorted(cache().glob(f"{package}_*/usr/bin/{name}"), key=lambda path: _numbers(path.parts[-4]))
+    on_path = [path for each in (name, DEBIAN_NAMES.get(name, name)) if (path := shutil.which(each))]
+    for found in [*reversed(unpacked), *map(Path, on_path)]:
+        if _monitor_version(found) >= MONITOR_MINIMUM[package]:
+            return found
+    msg = f"needed: {HOW_TO_GET[package]}; on Debian or Ubuntu: make real-parts"
+    raise MissingPartError(msg)
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", text)]
+
+
+def _monitor_version(binary: Path) -> tuple[int, ...]:
+    """(2, 42) for 'prometheus, version 2.42.0+ds (branch: ...)', nothing when it does not run."""
+    try:
+        done = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=60, check=False)
+    except OSError:
+        return ()
+    found = re.search(r"version v?(\d+)\.(\d+)", done.stdout + done.stderr)
+    return (int(found[1]), int(found[2])) if found else ()
+
+
+def fetch_monitors() -> None:
+    """Fetch the packages of Prometheus and Alertmanager where their programs lack. Raises MissingPartError."""
+    for package, programs in UNPACKED.items():
+        if any(_lacking(name, partial(program, name)) for name in programs):
+            unpack(package)
+            for name in programs:
+                program(name)
+
+
+def unpack(package: str) -> None:
+    """Fetch a Debian package through apt and unpack it into the cache, in a folder that has its version.
+
+    No root is needed where apt knows its packages; apt checks what it fetched. Raises MissingPartError.
+    """
+    if not shutil.which("apt-get"):
+        msg = f"needed: {HOW_TO_GET[package]}"
+        raise MissingPartError(msg)
+    cache().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache()) as scratch:
+        try:
+            _apt_download(package, Path(scratch))
+            (archive,) = Path(scratch).glob("*.deb")
+            content = Path(scratch) / "content"
+            subprocess.run(["dpkg-deb", "-x", archive, content], check=True)
+            _relocate(content / "usr" / "bin")
+        except subprocess.CalledProcessError as error:
+            msg = f"{package} could not be fetched (code {error.returncode}); needed: {HOW_TO_GET[package]}"
+            raise MissingPartError(msg) from error
+        target = cache() / archive.stem
+        shutil.rmtree(target, ignore_errors=True)
+        content.rename(target)
+
+
+def _relocate(programs: Path) -> None:
+    """Give Debian's Alertmanager its usual name, and have it look for its templates where it is started.
+
+    The path in the program is made relative, by as many bytes; it is started in the folder that has `usr`.
+    """
+    for usual, debian in DEBIAN_NAMES.items():
+        if (programs / debian).exists():
+            moved = (programs / debian).rename(programs / usual)
+            moved.write_bytes(moved.read_bytes().replace(INSTALLED_AT, UNPACKED_AT))
+
+
+def _apt_download(package: str, folder: Path) -> None:
+    # root fetches as itself: apt's own user may not enter the folder
+    download = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", package]
+    done = subprocess.run(download, cwd=folder, check=False)
+    if done.returncode and os.geteuid() == 0:  # a bare system has no lists of packages yet
+        subprocess.run(["apt-get", "-q", "-o", "DPkg::Lock::Timeout=120", "update"], check=True)
+        done = subprocess.run(download, cwd=folder, check=False)
+    done.check_returncode()
+
+
 def missing() -> list[str]:
     """The keys of HOW_TO_GET for what has to be installed; nothing for what the environment points to."""
     parts = []
@@ -156,7 +252,7 @@ def _lacks_jars() -> bool:
     return bool(jar_faults(jar_folder()) or jar_faults(streams_folder(), STREAMS_LISTING))
 
 
-def _lacking(name: str, find: Callable[[], Path]) -> list[str]:
+def _lacking(name: str, find: Callable[[], object]) -> list[str]:
     try:
         find()
     except MissingPartError:
@@ -223,7 +319,7 @@ def _maven_copy(folder: Path, pom: Path, repository: Path) -> None:
         raise MissingPartError(msg) from error
 
 
-def main() -> int:
+def main(arguments: Sequence[str] = ()) -> int:
     """Set up what is missing and say what there is; the exit code is 1 when something cannot be had."""
     try:
         parts = missing()
@@ -239,6 +335,9 @@ def main() -> int:
             print("PostgreSQL: the one that POINTSMAN_TEST_DSN names")
         else:
             print(f"PostgreSQL: {postgres_bin()}")
+        if "servers" not in arguments:
+            fetch_monitors()
+            print(f"Prometheus: {program('prometheus')} and {program('alertmanager')}")
     except MissingPartError as reason:
         print(reason, file=sys.stderr)
         return 1
@@ -246,4 +345,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

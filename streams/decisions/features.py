@@ -104,7 +104,8 @@ def _each(
         except Exception as error:  # noqa: BLE001 - as above
             expected = f"an input that {agent.name} can compute with: {error!r}"
             bad.append(Rejected(each.record, InvalidMessage(reason, "input", expected), each.request.id))
-            metrics.FEATURE_ERRORS.labels(agent.name).inc()
+            if reason == "feature_error":
+                metrics.FEATURE_ERRORS.labels(agent.name).inc()
     return good, results
 
 

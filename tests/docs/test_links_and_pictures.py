@@ -9,18 +9,10 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from tests.support.pages import links, pages
+from tests.support.pages import anchors, links, pages
 from tests.support.sources import ROOT, files, name, text
 
-HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 PICTURES = [path for path in files() if path.suffix == ".svg"]
-
-
-def anchors(page: Path) -> set[str]:
-    """Of a page's headings, as web pages make them: lower case, hyphens for spaces."""
-    return {
-        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in HEADING.findall(text(page))
-    }
 
 
 @pytest.mark.parametrize("page", pages(), ids=name)

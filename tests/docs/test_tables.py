@@ -62,14 +62,6 @@ def test_every_metric_is_documented_with_its_labels() -> None:
     assert table(OPERATIONS, "metric") == expected
 
 
-def test_alerts_name_metrics_that_there_are() -> None:
-    known = {name for name, _, _ in collected()}
-    rows = table(OPERATIONS, "when")
-    assert len(rows) > 5
-    for when, _ in rows:
-        assert set(re.findall(r"pointsman_\w+", when)) <= known
-
-
 def test_guarantees_name_metrics_and_log_lines_that_there_are() -> None:
     page = text(GUARANTEES)
     assert set(re.findall(r"`(pointsman_\w+)`", page)) <= {name for name, _, _ in collected()}

@@ -14,6 +14,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+ALERTS = (
+    "infra/prometheus/prometheus.yml",
+    "infra/prometheus/rules/agents/documentation-keeper.yml",
+    "infra/prometheus/templates/bad.promql",
+    "infra/alertmanager/alertmanager.yml",
+    "infra/alertmanager/templates/pointsman.tmpl",
+)
 SOURCES = ("schemas", "models", "streams", "infra", "pyproject.toml", "README.md", "LICENSE")
 
 
@@ -39,9 +46,27 @@ def test_the_wheel_takes_no_other_name(wheel: Path) -> None:
         names = archive.namelist()
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"pointsman"}
-    for needed in ("model/card.json", "model/model.onnx", "0001_audit.sql", "py.typed"):
+    for needed in ("model/card.json", "model/model.onnx", "0001_audit.sql", "py.typed", *ALERTS):
         assert any(name.endswith(needed) for name in names), needed
     assert not [name for name in names if "tests/" in name or "infra/dev" in name]
+
+
+def test_alerts_are_written_from_the_wheel(wheel: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "packages")
+    paths = [str(tmp_path / "packages"), sysconfig.get_path("purelib")]
+    program = (
+        f"import sys; sys.path[:] = {paths!r} + [p for p in sys.path if 'site-packages' not in p and p]\n"
+        "from pointsman.streams.cli import main\nmain(['alerts', 'write', 'made'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for folder in ("prometheus", "alertmanager"):
+        for path in (tmp_path / "made" / folder).rglob("*.yml"):
+            assert path.read_text() == (ROOT / "infra" / path.relative_to(tmp_path / "made")).read_text()
+    assert (tmp_path / "made" / "alertmanager" / "templates" / "pointsman.tmpl").is_file()
 
 
 def test_the_demo_runs_from_the_wheel(wheel: Path, tmp_path: Path) -> None:

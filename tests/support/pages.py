@@ -11,6 +11,7 @@ from tests.support.sources import files, name, text
 
 _FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+_HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -55,6 +56,13 @@ def prose(page: Path) -> str:
 def inline(page: Path) -> list[str]:
     """What stands between single backticks."""
     return _INLINE.findall(prose(page))
+
+
+def anchors(page: Path) -> set[str]:
+    """Of a page's headings, as web pages make them: lower case, hyphens for spaces."""
+    return {
+        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in _HEADING.findall(text(page))
+    }
 
 
 def links(page: Path) -> list[str]:

@@ -110,6 +110,7 @@ def test_debug_shows_the_traceback_wherever_it_stands() -> None:
         *(("topics", name) for name in ("create", "check")),
         *(("db", name) for name in ("migrate", "status")),
         *(("agents", name) for name in ("list", "check")),
+        *(("alerts", name) for name in ("rules", "write")),
     ],
 )
 def test_every_command_explains_itself_with_an_example(
