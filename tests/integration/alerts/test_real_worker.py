@@ -1,4 +1,4 @@
-"""Real workers under the rules that ship: nothing rings where all is well, and the first dead letter does."""
+"""Real workers under the rules and panels that ship: nothing rings where all is well, and every panel shows something."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from confluent_kafka import Producer
 
+from pointsman.streams.dashboards import panels
+from pointsman.streams.dashboards.ask import Window, of_prometheus
 from tests.support.commands import pointsman
 from tests.support.monitors import Prometheus
+from tests.support.pipeline import request
 
+AGENT = "documentation-keeper"
 WAIT_S = 90
 QUICK = {"pipeline", "documentation-keeper"}
 """The groups that are evaluated every five seconds."""
@@ -99,3 +103,34 @@ def test_nothing_rings_while_all_is_well_and_the_first_dead_letter_does(
         "severity": "info",
     }
     assert alert["state"] == "firing"
+
+
+def test_every_panel_that_asks_prometheus_shows_what_real_workers_export(
+    up: dict[str, Any], prometheus: Prometheus
+) -> None:
+    producer = Producer({"bootstrap.servers": up["kafka"]})
+    for number in range(50):
+        key, value = request(number)
+        producer.produce("decision-requests", value, key)
+        told = {"id": "e", "decision_id": f"r-{number}", "agent": AGENT, "label": "docs_needed"}
+        told["observed_at"] = "2026-11-01T12:00:00Z"
+        producer.produce("decision-feedback", json.dumps(told).encode(), key)
+    producer.produce("decision-requests", b"no json", key=b"r1")
+    assert producer.flush(30) == 0
+    began = datetime.now(UTC) - timedelta(seconds=30)
+    boards = (panels.of_model(AGENT), panels.of_rollout(AGENT), panels.of_pipeline())
+    asked = [query for board in boards for panel in board.panels for query in panel.queries if query.promql]
+    assert len(asked) >= 12
+    address = f"http://{prometheus.address}"
+
+    def shown(query: panels.Query) -> Any:
+        return of_prometheus(address, query, Window(AGENT, began, datetime.now(UTC)))
+
+    for query in asked:
+        until(lambda query=query: shown(query), f"{query.name} shows nothing: {query.promql}")
+    (success,) = [query for query in asked if query.name == "success"]
+    assert shown(success).keys() >= {"control 1h", "control 24h"}
+    (database,) = [query for query in asked if query.name == "database"]
+    assert {value for _, value in shown(database)["database"]} == {1.0}, (
+        "the worker without a sink is no database that is down"
+    )
