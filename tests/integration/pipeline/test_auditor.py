@@ -89,7 +89,7 @@ async def run(pipeline: Pipeline, agents: tuple[str, Flaky], folder: Path) -> in
     config = folder / "settings.toml"
     config.write_text(f'[feedback_keys]\nmonitor = "{KEY}"\n')
     pipeline.options = {"agents": loaded, "retry_delays_ms": "200,2000,5000,5000,5000"}
-    await pipeline.prepare(flag="ml-agent-rollout", percentage=50)
+    await pipeline.prepare(flag="ml-agent-rollout", percentage=100)
     await pipeline.flag("flaky-rollout", 100)
     worker = pipeline.worker("decisions,sink", config=str(config)).wait_ready()
     given = inputs()
@@ -102,7 +102,7 @@ async def run(pipeline: Pipeline, agents: tuple[str, Flaky], folder: Path) -> in
     flaky.open()
     count = len(given) + 2
     await asyncio.to_thread(pipeline.wait_rows, "SELECT count(*) FROM ml_learning.agent_decisions", count)
-    early = (datetime.now(UTC) - timedelta(days=1)).isoformat()
+    early = (datetime.now(UTC) - timedelta(days=30)).isoformat()
     pipeline.send(
         [
             *(told(f"label-{number}", number, label="none") for number in range(8)),
@@ -118,9 +118,6 @@ async def run(pipeline: Pipeline, agents: tuple[str, Flaky], folder: Path) -> in
     pipeline._producer.flush(30)
     rows = 8 + 1 + 2 + 1 + 1 + 1
     await asyncio.to_thread(pipeline.wait_rows, "SELECT count(*) FROM ml_learning.decision_feedback", rows)
-    await asyncio.to_thread(
-        pipeline.wait_rows, "SELECT count(*) > 0 FROM ml_learning.decision_shadows", wanted=True
-    )
     await asyncio.to_thread(
         pipeline.wait_rows, "SELECT coalesce(sum(outcomes), 0) FROM ml_learning.lane_ledger", count - 1
     )

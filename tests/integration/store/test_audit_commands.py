@@ -9,13 +9,13 @@ import pytest
 
 from pointsman.streams.store import AuditStore
 from tests.integration.store.helpers import age, behind_the_back, count, days_ago, fill
-from tests.support.commands import Ran, pointsman
+from tests.support.commands import Ran, here
 
 OLD = 10
 
 
 def audit(dsn: str, *words: str, **settings: str) -> Ran:
-    return pointsman({"dsn": dsn, **settings}, "audit", *words)
+    return here({"dsn": dsn, **settings}, "audit", *words)
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_what_expires_is_said_by_a_setting_and_verify_says_that_it_did(
     assert good.code == 0
     assert f"{days_ago(people, OLD)}: expired on " in good.out
     assert "by cron, after 5 days" in good.out
-    assert pointsman({"dsn": migrated}, "db", "check").code == 0
+    assert here({"dsn": migrated}, "db", "check").code == 0
     revised = audit(migrated, "digest", "--day", str(days_ago(people, OLD)), "--revise", "x")
     assert revised.code == 1
     assert "were deleted for their age" in revised.err

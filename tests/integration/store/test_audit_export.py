@@ -391,7 +391,6 @@ async def test_an_export_of_many_rows_takes_little_memory_and_its_row_groups_are
         least = peak_mib(migrated, *nothing, "--format", form, "--out", str(tmp_path / "nothing"))
         most = peak_mib(migrated, *window, "--format", form, "--out", str(file))
         assert most - least < MOST_MIB, (form, least, most)
-        print(form, least, most)
     assert (tmp_path / "out.csv").stat().st_size > MANY * INPUT_BYTES
     written = parquet.ParquetFile(tmp_path / "out.parquet")
     assert written.metadata.num_rows == MANY + 1

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+import io
+from typing import Any, NamedTuple
 
 import msgspec
 import psycopg
 import pytest
 from msgspec import Raw
 from msgspec.structs import replace
+from rich.console import Console
 
 from pointsman.schemas.outcome import Answer, Answers, Outcome
 from pointsman.streams.cli.agents import loaded_agents
+from pointsman.streams.cli.explain import as_text, recomputed, show
 from pointsman.streams.cli.offline import answer
 from pointsman.streams.settings import Settings
-from pointsman.streams.store import AuditStore
+from pointsman.streams.store import AuditStore, read
 from tests.integration.store.helpers import batch, behind_the_back
-from tests.support.commands import Ran, pointsman
+from tests.support.commands import pointsman
 from tests.support.outcomes import START, feedback, outcome
 
 KEEPER = loaded_agents(Settings())["documentation-keeper"]
@@ -49,8 +52,23 @@ def decided(offset: int = 0, given: bytes = INPUT, *, by_model: bool = True, **c
     )
 
 
-def explain(dsn: str, *words: str) -> Ran:
-    return pointsman({"dsn": dsn}, "explain", *words)
+class Explained(NamedTuple):
+    """A decision, the same computed again, and what people are shown."""
+
+    stored: dict[str, Any]
+    again: dict[str, Any]
+    shown: str
+
+
+async def explain(store: AuditStore, id_: str) -> Explained:
+    """What the command does, in this process."""
+    async with store.connection() as connection:
+        stored = await read.decision(connection, id_)
+    assert stored is not None
+    again = recomputed(Settings(), stored)
+    out = io.StringIO()
+    show(stored, again, Console(file=out, width=200))
+    return Explained(as_text(stored), again, out.getvalue())
 
 
 TOLD = feedback(
@@ -58,22 +76,19 @@ TOLD = feedback(
 )  # fmt: skip
 
 
-async def test_everything_is_shown_and_the_same_comes_out_again(store: AuditStore, migrated: str) -> None:
+async def test_everything_is_shown_and_the_same_comes_out_again(store: AuditStore) -> None:
     one = decided()
     await store.write(batch(0, 1, [one]))
     await store.write(batch(0, 1, topic="decision-feedback", feedback=[TOLD]))
-    done = explain(migrated, "d0-0", "--json")
-    assert done.code == 0, done.err
-    told = done.json()
-    assert told["recomputed"]["identical"] is True
-    assert set(told["recomputed"]["checks"].values()) == {"identical", "identical from the stored input"}
+    decision, again, shown = await explain(store, "d0-0")
+    assert again["identical"] is True
+    assert set(again["checks"].values()) == {"identical", "identical from the stored input"}
     row = tuple(msgspec.json.decode(bytes(one.features)).values())
-    assert told["recomputed"]["rules"] == KEEPER.rules.explain(row)
-    assert set(told["recomputed"]["model"]) == set(KEEPER.feature_names)
-    assert told["decision"]["input_kept"] is True
-    assert told["decision"]["features"] == msgspec.json.decode(bytes(one.features))
+    assert again["rules"] == KEEPER.rules.explain(row)
+    assert set(again["model"]) == set(KEEPER.feature_names)
+    assert decision["input_kept"] is True
+    assert decision["features"] == msgspec.json.decode(bytes(one.features))
 
-    shown = explain(migrated, "d0-0").out
     versions = one.versions
     for needed in (
         *KEEPER.feature_names, one.answers.rules.decider, one.answers.ml.decider, versions.rules, versions.ml,
@@ -88,10 +103,10 @@ async def test_everything_is_shown_and_the_same_comes_out_again(store: AuditStor
 
 @pytest.mark.parametrize("given", [INPUT, ZERO], ids=["plain", "with a zero character"])
 async def test_a_change_of_features_or_answers_is_seen(
-    store: AuditStore, people: psycopg.Connection, migrated: str, given: bytes
+    store: AuditStore, people: psycopg.Connection, given: bytes
 ) -> None:
     await store.write(batch(0, 1, [decided(given=given)]))
-    assert explain(migrated, "d0-0", "--json").json()["recomputed"]["identical"] is True
+    assert (await explain(store, "d0-0")).again["identical"] is True
     changes = {
         "features = jsonb_set(features, ARRAY[(SELECT min(k) FROM jsonb_object_keys(features) AS k)], '77')": "features",
         "rules_score = 0.125": "rules",
@@ -101,10 +116,10 @@ async def test_a_change_of_features_or_answers_is_seen(
     for change, part in changes.items():
         people.execute("CREATE TABLE before AS SELECT * FROM ml_learning.agent_decisions")
         behind_the_back(people, f"UPDATE ml_learning.agent_decisions SET {change}")
-        done = explain(migrated, "d0-0", "--json")
-        assert (done.code, done.json()["recomputed"]["identical"]) == (1, False), change
-        assert "DIFFERENT" in done.json()["recomputed"]["checks"][part]
-        assert "Computed again: DIFFERENT" in explain(migrated, "d0-0").out
+        found = await explain(store, "d0-0")
+        assert found.again["identical"] is False, change
+        assert "DIFFERENT" in found.again["checks"][part]
+        assert "Computed again: DIFFERENT" in found.shown
         behind_the_back(
             people,
             "DELETE FROM ml_learning.agent_decisions",
@@ -123,7 +138,7 @@ async def test_after_its_content_was_deleted_it_says_so_and_still_compares_the_a
         0,
         "deleted and recorded: 1 decision_contents, 1 feedback_contents\n",
     ), forgotten.err
-    done = explain(migrated, "d0-0", "--json")
+    done = pointsman({"dsn": migrated}, "explain", "d0-0", "--json")
     assert done.code == 0, done.err
     told = done.json()
     assert told["recomputed"]["identical"] is True
@@ -133,7 +148,8 @@ async def test_after_its_content_was_deleted_it_says_so_and_still_compares_the_a
         None,
         False,
     )
-    shown = explain(migrated, "d0-0").out
+    assert "input_bytes" not in told["decision"]
+    shown = (await explain(store, "d0-0")).shown
     assert "deleted; the answers and features stay" in shown
     for needed in KEEPER.feature_names:
         assert needed in shown
@@ -143,9 +159,7 @@ async def test_after_its_content_was_deleted_it_says_so_and_still_compares_the_a
     assert comment.split()[-2:] == ["deleted", "–"]
 
 
-async def test_an_answer_of_another_version_is_shown_and_not_called_the_same(
-    store: AuditStore, migrated: str
-) -> None:
+async def test_an_answer_of_another_version_is_shown_and_not_called_the_same(store: AuditStore) -> None:
     old = decided(0)
     assert old.answers.ml is not None
     ml = replace(old.answers.ml, decider="ml@1.0")
@@ -160,12 +174,19 @@ async def test_an_answer_of_another_version_is_shown_and_not_called_the_same(
         ("d0-2", None, "features", "stored by version documentation-keeper/0, here is "),
         ("d0-3", None, "agent", "nobody is not loaded"),
     ):
-        done = explain(migrated, id_, "--json")
-        assert done.code == 0, done.err
-        again = done.json()["recomputed"]
+        _, again, shown = await explain(store, id_)
         assert again["identical"] is identical, id_
         assert again["checks"][part].startswith(said)
         assert again["model"] is None, "what another model would add is no reason of this answer"
-        shown = explain(migrated, id_).out
         assert ("Computed again: not comparable" in shown) == (identical is None)
         assert all(name in shown for name in KEEPER.feature_names)
+
+
+async def test_where_it_differs_the_command_ends_with_1(
+    store: AuditStore, people: psycopg.Connection, migrated: str
+) -> None:
+    await store.write(batch(0, 1, [decided()]))
+    behind_the_back(people, "UPDATE ml_learning.agent_decisions SET rules_score = 0.125")
+    done = pointsman({"dsn": migrated}, "explain", "d0-0")
+    assert done.code == 1
+    assert "Computed again: DIFFERENT" in done.out
