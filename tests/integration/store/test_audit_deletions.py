@@ -105,6 +105,18 @@ async def test_what_is_older_goes_whole_and_nothing_younger_and_figures_and_dige
 
 
 @pytest.mark.usefixtures("three")
+async def test_a_ledger_that_was_written_later_than_its_outcomes_is_not_held_against_them(
+    people: psycopg.Connection, owner: Connection
+) -> None:
+    later = f"known_at = known_at + interval '{(OLD - KEPT) * 24} hours'"
+    behind_the_back(people, f"UPDATE ml_learning.lane_ledger SET {later} WHERE start_offset = 0")
+    await digests.make(owner)
+    await expire(owner, audit_days=KEPT, content_days=0, by="cron")
+    assert (count(people, "lane_ledger"), count(people, "agent_decisions")) == (3, 2)
+    assert await green(owner)
+
+
+@pytest.mark.usefixtures("three")
 async def test_contents_go_by_a_setting_of_their_own_and_their_rows_stay(
     people: psycopg.Connection, owner: Connection
 ) -> None:

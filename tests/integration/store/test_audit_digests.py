@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import date, timedelta
 
+import msgspec
 import psycopg
 import pytest
 import pytest_asyncio
+from msgspec.structs import replace
 
 from pointsman.streams.store import AuditStore, digests, retention
 from pointsman.streams.store.digests import TABLES, Digest, make, of_day, revise
@@ -111,21 +113,27 @@ async def test_an_open_transaction_that_writes_is_seen(people: psycopg.Connectio
 async def test_a_digest_depends_on_no_setting_of_a_session_and_on_no_order_of_rows(
     day: date, people: psycopg.Connection, owner: Connection
 ) -> None:
+    rows, apart = "ml_learning.dead_letters", "ml_learning.apart"
+    # So many that some share the first two bytes of their hashes, and are hashed together.
+    behind_the_back(
+        people,
+        f"INSERT INTO {rows} SELECT topic_id, partition, request_offset, n, reason, field, expected, known_at"
+        f" FROM {rows}, generate_series(10, 1000) AS n",
+        f"CREATE TABLE {apart} AS SELECT * FROM {rows}",
+    )
     was = await of_day(owner, day)
+    assert was["dead_letters"].rows == 3 + 3 * 991
     for setting in (
         "timezone = 'Asia/Kathmandu'", "datestyle = 'German, DMY'", "extra_float_digits = -15",
         "bytea_output = 'escape'", "client_encoding = 'LATIN1'", "search_path = 'pg_temp'",
     ):  # fmt: skip
         await owner.execute(f"SET {setting}".encode())
     assert await of_day(owner, day) == was
-    rows = "ml_learning.agent_decisions"
-    behind_the_back(
-        people,
-        f"CREATE TEMP TABLE apart AS SELECT * FROM {rows}",
-        f"DELETE FROM {rows}",
-        f"INSERT INTO {rows} SELECT * FROM apart ORDER BY request_offset DESC",
-    )
-    assert await of_day(owner, day) == was
+    for order in ("attempt, request_offset", "request_offset DESC, attempt DESC", "md5(t::text)"):
+        behind_the_back(
+            people, f"DELETE FROM {rows}", f"INSERT INTO {rows} SELECT * FROM {apart} AS t ORDER BY {order}"
+        )
+        assert await of_day(owner, day) == was
 
 
 # -- what is done behind its back ------------------------------------------------------------------------
@@ -264,6 +272,23 @@ async def test_a_digest_that_is_gone_breaks_the_chain_and_the_newest_is_known_by
     assert (await verify(owner)).findings == [], "who deletes them all is found only from outside"
     what = f"no row has the digest {noted}"
     assert (await verify(owner, noted=noted)).findings == [Finding(None, "audit_digests", what)]
+
+
+async def test_a_digest_that_was_made_anew_does_not_fit_the_next_one(
+    day: date, people: psycopg.Connection, owner: Connection
+) -> None:
+    behind_the_back(people, "UPDATE ml_learning.dead_letters SET reason = 'other'")
+    first, second = await digests.all_digests(owner)
+    forged = replace(first, tables=await of_day(owner, day))
+    forged = replace(forged, digest=forged.computed())
+    values = (msgspec.json.encode(forged.tables).decode(), forged.digest)
+    async with owner.transaction():
+        await owner.execute("SET LOCAL session_replication_role = replica")
+        await owner.execute(
+            "UPDATE ml_learning.audit_digests SET tables = %s::jsonb, digest = %s WHERE seq = 1", values
+        )
+    what = "row 2 does not follow the one before it"
+    assert (await verify(owner)).findings == [Finding(second.day, "audit_digests", what)]
 
 
 async def test_a_window_is_compared_alone(day: date, people: psycopg.Connection, owner: Connection) -> None:
