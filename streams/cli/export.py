@@ -117,15 +117,13 @@ def complete(path: Path) -> Iterator[BinaryIO]:
     """A file that has its name once it is complete, and leaves nothing behind where it is not. Raises `Usage`."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        file = part.open("xb")
-    except OSError as error:
-        msg = f"--out {path}: cannot be written: {error.strerror}"
-        raise Usage(msg) from error
-    try:
-        with file:
+        with part.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
+    except OSError as error:  # no such folder, no right, a folder of that name, a full disk
+        msg = f"--out {path}: cannot be written: {error.strerror}"
+        raise Usage(msg) from error
     finally:
         part.unlink(missing_ok=True)

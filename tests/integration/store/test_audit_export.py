@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -285,6 +286,15 @@ def test_a_file_has_its_name_once_it_is_complete_and_leaves_nothing_behind_where
     nowhere = r"--out .*none/out.csv: cannot be written: No such file or directory"
     with pytest.raises(Usage, match=nowhere), complete(tmp_path / "none" / "out.csv"):
         pass
+    (tmp_path / "folder").mkdir()
+    taken = r"--out .*folder: cannot be written: Is a directory"
+    with pytest.raises(Usage, match=taken), complete(tmp_path / "folder"):
+        pass
+    full = r"--out .*out.csv: cannot be written: No space left on device"
+    with pytest.raises(Usage, match=full), complete(file):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert file.read_text() == "new"
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["folder", "out.csv"]
 
 
 @pytest.mark.parametrize(
