@@ -83,14 +83,25 @@ def behind_the_back(connection: psycopg.Connection, *commands: str) -> None:
             connection.execute(command.encode())
 
 
+def rewrite(connection: psycopg.Connection, table: str, changes: str) -> None:
+    """Change all rows by writing them anew: times may move them into another chunk, which an UPDATE cannot."""
+    behind_the_back(
+        connection,
+        f"CREATE TEMP TABLE apart ON COMMIT DROP AS SELECT * FROM ml_learning.{table}",
+        f"UPDATE apart SET {changes}",
+        f"DELETE FROM ml_learning.{table}",
+        f"INSERT INTO ml_learning.{table} OVERRIDING SYSTEM VALUE SELECT * FROM apart",
+    )
+
+
 def age(connection: psycopg.Connection, days: int) -> None:
     """All that stands there, as if it had been written so many days before."""
-    past = f"interval '{days * 24} hours'"
-    commands = [
-        f"UPDATE ml_learning.{table} SET {', '.join(f'{moment} = {moment} - {past}' for moment in moments)}"
-        for table, moments in MOMENTS.items()
-    ]
-    behind_the_back(connection, *commands)
+    for table, moments in MOMENTS.items():
+        rewrite(
+            connection,
+            table,
+            ", ".join(f"{moment} = {moment} - interval '{days * 24} hours'" for moment in moments),
+        )
 
 
 def days_ago(connection: psycopg.Connection, days: int) -> date:

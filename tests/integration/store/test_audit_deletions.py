@@ -15,7 +15,7 @@ from pointsman.streams.store.errors import AuditRefused
 from pointsman.streams.store.pool import Connection
 from pointsman.streams.store.retention import CONTENTS, Expired, expire, forget_decision, forget_unit
 from pointsman.streams.store.verify import verify
-from tests.integration.store.helpers import age, batch, behind_the_back, count, days_ago, fill
+from tests.integration.store.helpers import age, batch, behind_the_back, count, days_ago, fill, rewrite
 from tests.support.outcomes import feedback, outcome
 
 OLD, YOUNG, KEPT = 10, 3, 5
@@ -108,8 +108,8 @@ async def test_what_is_older_goes_whole_and_nothing_younger_and_figures_and_dige
 async def test_a_ledger_that_was_written_later_than_its_outcomes_is_not_held_against_them(
     people: psycopg.Connection, owner: Connection
 ) -> None:
-    later = f"known_at = known_at + interval '{(OLD - KEPT) * 24} hours'"
-    behind_the_back(people, f"UPDATE ml_learning.lane_ledger SET {later} WHERE start_offset = 0")
+    later = f"known_at + interval '{(OLD - KEPT) * 24} hours'"
+    rewrite(people, "lane_ledger", f"known_at = CASE start_offset WHEN 0 THEN {later} ELSE known_at END")
     await digests.make(owner)
     await expire(owner, audit_days=KEPT, content_days=0, by="cron")
     assert (count(people, "lane_ledger"), count(people, "agent_decisions")) == (3, 2)
@@ -230,17 +230,10 @@ async def test_no_transaction_deletes_more_than_some_rows_and_all_go(
     for number, event in enumerate(events):  # each has a moment of its own
         await store.write(batch(number, number + 1, topic="decision-feedback", feedback=[event]))
     moment = "now() - interval '10 days' + request_offset * interval '1 second'"
-    behind_the_back(
-        people,
-        f"UPDATE ml_learning.agent_decisions SET known_at = {moment}",
-        f"UPDATE ml_learning.decision_contents SET created_at = {moment}",
-    )
-    age_of_feedback = "known_at = known_at - interval '10 days'"
-    behind_the_back(
-        people,
-        f"UPDATE ml_learning.decision_feedback SET {age_of_feedback}",
-        f"UPDATE ml_learning.feedback_contents SET {age_of_feedback}",
-    )
+    for table, column in (("agent_decisions", "known_at"), ("decision_contents", "created_at")):
+        rewrite(people, table, f"{column} = {moment}")
+    for table in ("decision_feedback", "feedback_contents"):
+        rewrite(people, table, "known_at = known_at - interval '10 days'")
     await digests.make(owner)
     monkeypatch.setattr(retention, "ROWS_MAX", 4)
     sizes: list[int] = []
