@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from collections.abc import AsyncIterator
 from datetime import date, timedelta
 
@@ -10,14 +11,17 @@ import msgspec
 import psycopg
 import pytest
 import pytest_asyncio
+from msgspec import Raw
 from msgspec.structs import replace
 
+from pointsman.streams.embedded.postgres_files import packaged_programs, version_of
 from pointsman.streams.store import AuditStore, digests, retention
 from pointsman.streams.store.digests import TABLES, Digest, make, of_day, revise
 from pointsman.streams.store.errors import AuditRefused
 from pointsman.streams.store.pool import Connection
 from pointsman.streams.store.verify import Finding, Report, verify
 from tests.integration.store.helpers import age, behind_the_back, days_ago, fill
+from tests.support.postgres import fresh_database, system_programs
 
 DAYS = 3
 
@@ -134,6 +138,31 @@ async def test_a_digest_depends_on_no_setting_of_a_session_and_on_no_order_of_ro
             people, f"DELETE FROM {rows}", f"INSERT INTO {rows} SELECT * FROM {apart} AS t ORDER BY {order}"
         )
         assert await of_day(owner, day) == was
+
+
+async def test_a_dump_that_is_restored_fits_the_digests(
+    day: date, store: AuditStore, people: psycopg.Connection, migrated: str, postgres: str
+) -> None:
+    odd = {
+        "confidence": 0.1 + 0.2,
+        "reason": "ü\n\\\t'",
+        "features": Raw(b'{"x": 1e-7, "y": 1.0, "z": -0.0}'),
+    }
+    await fill(store, 3, **odd)
+    age(people, 1)
+    programs = system_programs() or packaged_programs()
+    if people.info.server_version // 10_000 > version_of(programs):
+        pytest.skip(f"pg_dump in {programs} is older than the server: its own is needed")
+    async with await psycopg.AsyncConnection.connect(migrated, autocommit=True) as connected:
+        # The days moved with their rows; so did no digest.
+        was = [await of_day(connected, days_ago(people, days)) for days in (1, DAYS + 1)]
+    assert [tables["agent_decisions"].rows for tables in was] == [1, 3]
+    with fresh_database(postgres) as copy:
+        dump = subprocess.run([programs / "pg_dump", "-d", migrated], capture_output=True, check=True).stdout
+        command = [programs / "psql", "-q", "-v", "ON_ERROR_STOP=1", "-d", copy]
+        subprocess.run(command, input=dump, stdout=subprocess.DEVNULL, check=True)
+        async with await psycopg.AsyncConnection.connect(copy, autocommit=True) as connected:
+            assert [await of_day(connected, days_ago(people, days)) for days in (1, DAYS + 1)] == was
 
 
 # -- what is done behind its back ------------------------------------------------------------------------
