@@ -23,7 +23,7 @@ from pointsman.streams.store.verify import Finding, Report, verify
 from tests.integration.store.helpers import age, behind_the_back, days_ago, fill
 from tests.support.postgres import fresh_database, system_programs
 
-DAYS = 3
+DAYS = 4
 
 
 @pytest_asyncio.fixture
@@ -138,6 +138,19 @@ async def test_a_digest_depends_on_no_setting_of_a_session_and_on_no_order_of_ro
             people, f"DELETE FROM {rows}", f"INSERT INTO {rows} SELECT * FROM {apart} AS t ORDER BY {order}"
         )
         assert await of_day(owner, day) == was
+
+
+async def test_the_services_rights_are_enough_to_make_digests_and_to_verify_them(
+    day: date, migrated: str, people: psycopg.Connection
+) -> None:
+    as_service = psycopg.conninfo.make_conninfo(migrated, options="-c role=pointsman_service")
+    async with await psycopg.AsyncConnection.connect(as_service, autocommit=True) as connected:
+        (made,) = await make(connected, days_ago(people, 2))
+        assert made.day == day + timedelta(days=2)
+        report = await verify(connected)
+        assert (report.findings, report.days, report.contents) == ([], 3, 2)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            await connected.execute("DELETE FROM ml_learning.audit_digests")
 
 
 async def test_a_dump_that_is_restored_fits_the_digests(
