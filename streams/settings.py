@@ -179,6 +179,22 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     drain_s: Annotated[
         Positive, Meta(description="How long a stop may take to finish what is under way.")
     ] = 15
+    audit_retention_days: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=36_500,
+            description="Days after which `pointsman audit expire` deletes decisions and what was learned of them; 0: never.",
+        ),
+    ] = 0
+    content_retention_days: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=36_500,
+            description="Days after which it deletes units, inputs and free texts; 0: with their decisions.",
+        ),
+    ] = 0
     metrics_host: Annotated[str, Meta(description="Where /metrics, /health and /ready listen.")] = "127.0.0.1"
     metrics_port: Annotated[
         int,

@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from pointsman.streams.cli import agents, alerts, dashboard, db, deploy, dlq, inspect_, offline, operate
+from pointsman.streams.cli import (
+    agents,
+    alerts,
+    audit,
+    dashboard,
+    db,
+    deploy,
+    dlq,
+    inspect_,
+    offline,
+    operate,
+)
 
 OVERVIEW = """Sets the points for decisions: routes each Kafka decision request to a model or to rules,
 joins the truth that comes later, and moves traffic by evidence.
@@ -58,6 +69,7 @@ app.add_typer(operate.topics, name="topics", rich_help_panel=OPERATE)
 app.add_typer(dlq.dlq, name="dlq", rich_help_panel=OPERATE)
 app.add_typer(db.database, name="db", rich_help_panel=OPERATE)
 app.add_typer(alerts.alerts, name="alerts", rich_help_panel=OPERATE)
+app.add_typer(audit.audit, name="audit", rich_help_panel=OPERATE)
 app.command("doctor", rich_help_panel=OPERATE)(inspect_.doctor)
 app.add_typer(agents.agents, name="agents", rich_help_panel=BUILD)
 app.command("train", rich_help_panel=BUILD)(agents.train)

@@ -63,30 +63,49 @@ async def _read(dsn: str, decision_id: str) -> dict[str, Any] | None:
 def recomputed(settings: Settings, stored: dict[str, Any]) -> dict[str, Any]:
     """The decision computed again: features from the input, both answers from the stored features.
 
-    ``identical`` is None where nothing could be compared (another version is installed, the agent is not loaded).
+    ``identical`` is False where any part differs, and None where the answer that was served could not be compared
+    (another version is installed, the agent is not loaded).
     """
+    from pointsman.models.artifact import ModelArtifactError  # noqa: PLC0415
+
+    found: dict[str, Any] = {"identical": None, "checks": {}, "rules": None, "model": None}
     agent = loaded_agents(settings).get(stored["agent_name"])
     if agent is None:
-        return {
-            "identical": None,
-            "checks": {"agent": f"{stored['agent_name']} is not loaded (setting agents)"},
-        }
-    found: dict[str, Any] = {"checks": {}, "rules": None, "model": None}
-    same: list[bool] = []
+        found["checks"]["agent"] = f"{stored['agent_name']} is not loaded (setting agents)"
+        return found
     row = _row(agent, stored)
     if row is None:
         found["checks"]["features"] = (
             f"stored by version {stored['features_version']}, here is {agent.feature_version}"
         )
-        return {**found, "identical": None}
+        return found
+    same: dict[str, bool] = {}
     found["checks"]["features"] = _features_check(agent, stored, row, same)
-    found["rules"] = dict(agent.rules.explain(row))
-    found["checks"]["rules"] = _check(agent.rules, row, _answer(stored, "rules"), same)
-    model = _model(agent)
-    if model is not None:
-        found["model"] = dict(model.explain(row))
-        found["checks"]["model"] = _check(model, row, _model_answer(stored), same)
-    return {**found, "identical": all(same) if same else None}
+    deciders: list[tuple[str, Decider, dict[str, Any] | None]] = [
+        ("rules", agent.rules, _answer(stored, "rules"))
+    ]
+    try:
+        model = _model(agent)
+    except ModelArtifactError as error:
+        found["checks"]["model"] = f"cannot be loaded here: {error.problem}"
+    else:
+        if model is not None:
+            deciders.append(("model", model, _model_answer(stored)))
+    for part, decider, answer in deciders:
+        found[part] = _effects(decider, row, answer)
+        found["checks"][part] = _check(part, decider, row, answer, same)
+    served = "model" if stored["source"] == "ml" else "rules"
+    found["identical"] = all(same.values()) if served in same or not all(same.values()) else None
+    return found
+
+
+def _effects(decider: Decider, row: Row, answer: dict[str, Any] | None) -> dict[str, float] | None:
+    """What each feature added to an answer; None where another version gave it, or none did."""
+    from pointsman.models.decider import decider_id  # noqa: PLC0415
+
+    if answer is None or answer["decider"] != decider_id(decider):
+        return None
+    return dict(decider.explain(row))
 
 
 def _row(agent: Agent, stored: dict[str, Any]) -> Row | None:
@@ -96,13 +115,18 @@ def _row(agent: Agent, stored: dict[str, Any]) -> Row | None:
     return tuple(float(features[name]) for name in agent.feature_names)
 
 
-def _features_check(agent: Agent, stored: dict[str, Any], row: Row, same: list[bool]) -> str:
-    import msgspec  # noqa: PLC0415
+def _features_check(agent: Agent, stored: dict[str, Any], row: Row, same: dict[str, bool]) -> str:
+    from pointsman.schemas.codec import Decoder  # noqa: PLC0415
+    from pointsman.schemas.errors import InvalidMessage  # noqa: PLC0415
 
-    if stored.get("input") is None:
+    if stored["input_bytes"] is None:
         return "the input was deleted: taken as stored"
-    (again,) = agent.features([msgspec.convert(stored["input"], agent.input_type)])
-    same.append(again == row)
+    try:
+        given = Decoder(agent.input_type, "input").decode(stored["input_bytes"])
+    except InvalidMessage as error:
+        return f"the agent's contract is another now ({error}): taken as stored"
+    (again,) = agent.features([given])
+    same["features"] = again == row
     if again == row:
         return "identical from the stored input"
     moved = [name for name, a, b in zip(agent.feature_names, row, again, strict=True) if a != b]
@@ -127,7 +151,9 @@ def _model_answer(stored: dict[str, Any]) -> dict[str, Any] | None:
     return stored["shadows"][0] if stored["shadows"] else None
 
 
-def _check(decider: Decider, row: Row, answer: dict[str, Any] | None, same: list[bool]) -> str:
+def _check(
+    part: str, decider: Decider, row: Row, answer: dict[str, Any] | None, same: dict[str, bool]
+) -> str:
     from pointsman.models.decider import decider_id  # noqa: PLC0415
 
     if answer is None:
@@ -136,8 +162,17 @@ def _check(decider: Decider, row: Row, answer: dict[str, Any] | None, same: list
         return f"answered as {answer['decider']}, here is {decider_id(decider)}: not compared"
     (again,) = decider.decide([row])
     identical = all(getattr(again, field) == answer[field] for field in ("prediction", "score", "confidence"))
-    same.append(identical)
+    same[part] = identical
     return "identical" if identical else f"DIFFERENT: now {again.prediction} with score {again.score}"
+
+
+def as_text(stored: dict[str, Any]) -> dict[str, Any]:
+    """The decision for JSON: ``input_kept`` says whether its input is there; one that no column holds is its text."""
+    plain = {name: value for name, value in stored.items() if name != "input_bytes"}
+    given = stored["input_bytes"]
+    if plain["input"] is None and given is not None:
+        plain["input"] = given.decode(errors="replace")
+    return {**plain, "input_kept": given is not None}
 
 
 def show(stored: dict[str, Any], again: dict[str, Any], out: Console) -> None:
@@ -151,17 +186,11 @@ def show(stored: dict[str, Any], again: dict[str, Any], out: Console) -> None:
         if a is not None
     ]
     out.print(table("Both answers", columns, told, right=("score", "confidence")))
-    if again.get("rules") is not None:
-        sides = [{"contributions": again["rules"]}, {"contributions": again["model"] or {}}]
-        out.print(contributions(sides[0], sides[1], stored["features"]))
+    sides = [{"contributions": again.get(side) or {}} for side in ("rules", "model")]
+    out.print(contributions(sides[0], sides[1], stored["features"], shown=None))
     if stored["feedback"]:
         events = [
-            (
-                f"{e['observed_at']:%Y-%m-%d %H:%M}",
-                e["kind"],
-                e["value_text"] or e["value_number"] or e["value_time"],
-                e["sender"],
-            )
+            (f"{e['observed_at']:%Y-%m-%d %H:%M}", e["kind"], _value(e), e["sender"])
             for e in stored["feedback"]
         ]
         out.print(table("What became known later", ("when", "what", "value", "by"), events))
@@ -169,11 +198,25 @@ def show(stored: dict[str, Any], again: dict[str, Any], out: Console) -> None:
     out.print(table(f"Computed again: {verdict}", ("part", "result"), again["checks"].items()))
 
 
+def _value(event: dict[str, Any]) -> Any:
+    """What a feedback event says, and whether it counts."""
+    from pointsman.streams.store.truth import FREE_TEXT, SIGNED  # noqa: PLC0415
+
+    values = (event[name] for name in ("value_text", "value_number", "value_time"))
+    value = next((value for value in values if value is not None), None)
+    if value is None and event["kind"] in FREE_TEXT and not event["content_kept"]:
+        value = "deleted"
+    if event["kind"] in SIGNED and not event["authorised"]:
+        return f"{value} (not signed: does not count)"
+    return value
+
+
 def _facts(stored: dict[str, Any]) -> list[tuple[str, Any]]:
     asked = stored["requested_at"]
     served = "the model" if stored["source"] == "ml" else "the rules"
     fallback = f", as fallback: {stored['fallback_reason']}" if stored["fallback_reason"] else ""
-    given = stored.get("input") or {}
+    given = stored["input"] or {}
+    kept = stored["input_bytes"] is not None
     subject = given.get("subject") if isinstance(given, dict) else None
     versions = (
         f"pointsman {stored['pointsman_version']}",
@@ -185,7 +228,7 @@ def _facts(stored: dict[str, Any]) -> list[tuple[str, Any]]:
     return [
         ("agent", stored["agent_name"]),
         *((("about", f"{given.get('repository', '')}: {subject}"),) if subject else ()),
-        ("unit", stored.get("unit")),
+        ("unit", stored["unit"]) if kept else ("unit and input", "deleted; the answers and features stay"),
         ("asked for the time", asked and f"{asked:%Y-%m-%d %H:%M:%S %Z}"),
         ("decided", f"{stored['created_at']:%Y-%m-%d %H:%M:%S.%f %Z}"),
         ("answer", f"{stored['prediction']} by {served}{fallback} (arm {stored['arm']}), {stored['status']}"),

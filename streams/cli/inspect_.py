@@ -27,12 +27,12 @@ def explain(
 
     Example:  pointsman explain demo1a2b-0123456789
     """
-    from pointsman.streams.cli.explain import find, recomputed, show  # noqa: PLC0415
+    from pointsman.streams.cli.explain import as_text, find, recomputed, show  # noqa: PLC0415
 
     stored = reach.run(find(loaded.settings, decision_id))
     again = recomputed(loaded.settings, stored)
     if as_json:
-        print_json({"decision": stored, "recomputed": again})
+        print_json({"decision": as_text(stored), "recomputed": again})
     else:
         show(stored, again, console())
     if again["identical"] is False:

@@ -168,19 +168,32 @@ def _show(found: dict[str, Any]) -> None:
     out.print("[dim]A flag decides which of the two is served; here both are asked. All features: --json[/]")
 
 
-def contributions(rules: dict[str, Any], model: dict[str, Any] | None, features: dict[str, float]) -> Any:
-    """The features that moved either answer most."""
-    by_rules, by_model = rules["contributions"], (model or {}).get("contributions", {})
-    names = sorted(
-        {name for name, effect in [*by_rules.items(), *by_model.items()] if effect},
-        key=lambda name: -max(abs(by_rules.get(name, 0.0)), abs(by_model.get(name, 0.0))),
-    )
+def contributions(
+    rules: dict[str, Any],
+    model: dict[str, Any] | None,
+    features: dict[str, float],
+    *,
+    shown: int | None = SHOWN,
+) -> Any:
+    """The features that moved either answer most; with ``shown`` None all there are, also those that moved none."""
+    by_rules: dict[str, float] = rules["contributions"]
+    by_model: dict[str, float] = (model or {}).get("contributions", {})
+
+    def most(name: str) -> float:
+        return -max(abs(by_rules.get(name, 0.0)), abs(by_model.get(name, 0.0)))
+
+    names = sorted(features, key=most)
+    if shown is not None:
+        names = [name for name in names if most(name)][:shown]
     rows = [
         (name, f"{features[name]:.4g}", _effect(by_rules.get(name)), _effect(by_model.get(name)))
-        for name in names[:SHOWN]
+        for name in names
     ]
     columns = ("feature", "value", "adds to rules", "adds to model")
-    return table("What moved the answers most", columns, rows, right=columns[1:])
+    title = (
+        "What moved the answers most" if shown is not None else "Features, and what each added to the answers"
+    )
+    return table(title, columns, rows, right=columns[1:])
 
 
 def _effect(value: float | None) -> str:

@@ -78,3 +78,13 @@ async def connection(address: str) -> AsyncIterator[Connection]:
         async with connected:
             await connected.execute("SET TimeZone = 'UTC'")
             yield connected
+
+
+@asynccontextmanager
+async def database(settings: Settings) -> AsyncIterator[Connection]:
+    """The same, to the database of this deployment. Raises `WorkerNotRunning` where nobody says which it is."""
+    address = dsn(settings)
+    if not address:
+        raise WorkerNotRunning(NOTHING_RUNS)
+    async with connection(address) as connected:
+        yield connected

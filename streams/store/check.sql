@@ -1,4 +1,5 @@
--- Queries of check.py: each returns what should not be.
+-- Queries of check.py: each returns what should not be. Aggregates stay when the audit's rows expire, so both are compared
+-- from ml_learning.audit_since() on. Of what was told before it no row is left, though its decision may have come later.
 
 -- name: ledger_gaps
 -- The ranges of one lane and partition must follow each other, without hole and without overlap.
@@ -60,6 +61,7 @@ CROSS JOIN LATERAL (
 ) AS d
 WHERE l.known_at < statement_timestamp() - make_interval(secs => %(grace_s)s)
     AND l.known_at > statement_timestamp() - make_interval(secs => %(within_s)s)
+    AND l.known_at >= (SELECT ml_learning.audit_since())
     AND (
         o.found - w.found + r.found <> l.outcomes + l.pending
         OR d.found <> l.dead_letters
@@ -71,7 +73,7 @@ ORDER BY t.cluster, t.topic, l.partition, l.start_offset
 SELECT agent_name, minute, arm, to_jsonb(a) AS counted, to_jsonb(b) AS audited
 FROM ml_learning.decision_minutes AS a
 FULL JOIN ml_learning.decision_minutes_from_audit AS b USING (agent_name, minute, arm)
-WHERE (
+WHERE minute >= (SELECT ml_learning.audit_since()) AND (
     a.decisions, a.by_ml, a.fallbacks, a.failures, a.validations, a.escalations, a.reviews, a.both_answered,
     a.agreements, a.confidence_sum, a.latency_sum_ms, a.pending
 ) IS DISTINCT FROM (
@@ -89,7 +91,7 @@ FULL JOIN (
     WHERE status = 'final' AND fallback_reason IS NOT NULL
     GROUP BY 1, 2, 3, 4
 ) AS b USING (agent_name, minute, arm, reason)
-WHERE a.decisions IS DISTINCT FROM b.decisions
+WHERE minute >= (SELECT ml_learning.audit_since()) AND a.decisions IS DISTINCT FROM b.decisions
 ORDER BY agent_name, minute, arm, reason
 
 -- name: latency
@@ -103,14 +105,17 @@ FULL JOIN (
     WHERE status = 'final'
     GROUP BY 1, 2, 3, 4
 ) AS b USING (agent_name, minute, arm, bucket)
-WHERE a.decisions IS DISTINCT FROM b.decisions
+WHERE minute >= (SELECT ml_learning.audit_since()) AND a.decisions IS DISTINCT FROM b.decisions
 ORDER BY agent_name, minute, arm, bucket
 
 -- name: truths
 SELECT agent_name, minute, arm, to_jsonb(a) AS counted, to_jsonb(b) AS audited
 FROM ml_learning.decision_truth_minutes AS a
 FULL JOIN ml_learning.decision_truth_minutes_from_audit AS b USING (agent_name, minute, arm)
-WHERE (
+WHERE minute >= (SELECT ml_learning.audit_since()) AND minute NOT IN (
+    SELECT t.minute FROM ml_learning.decision_truths AS t
+    WHERE t.minute IS NOT NULL AND t.known_at < (SELECT ml_learning.audit_since())
+) AND (
     a.decisions, a.ratings, a.rating_sum, a.comments, a.accepted, a.edited, a.reverted, a.ignored, a.corrections,
     a.complaints, a.critical_errors, a.safety_violations, a.tasks, a.task_sum_s, a.token_tasks, a.token_sum,
     a.tool_tasks, a.tool_calls, a.tool_calls_correct, a.cost_tasks, a.cost_sum
@@ -127,14 +132,17 @@ SELECT agent_name, minute, arm, label, served, rules, said,
 FROM (SELECT *, coalesce(ml, '') AS said FROM ml_learning.decision_label_minutes) AS a
 FULL JOIN (SELECT *, coalesce(ml, '') AS said FROM ml_learning.decision_label_minutes_from_audit) AS b
     USING (agent_name, minute, arm, label, served, rules, said)
-WHERE a.decisions IS DISTINCT FROM b.decisions
+WHERE minute >= (SELECT ml_learning.audit_since()) AND minute NOT IN (
+    SELECT t.minute FROM ml_learning.decision_truths AS t
+    WHERE t.minute IS NOT NULL AND t.known_at < (SELECT ml_learning.audit_since())
+) AND a.decisions IS DISTINCT FROM b.decisions
 ORDER BY agent_name, minute, arm, label, served, rules, said
 
 -- name: scores
 SELECT agent_name, minute, arm, answer, said, to_jsonb(a) AS counted, to_jsonb(b) AS audited
 FROM ml_learning.decision_score_minutes AS a
 FULL JOIN ml_learning.decision_score_minutes_from_audit AS b USING (agent_name, minute, arm, answer, said)
-WHERE (a.decisions, a.score_sum) IS DISTINCT FROM (b.decisions, b.score_sum)
+WHERE minute >= (SELECT ml_learning.audit_since()) AND (a.decisions, a.score_sum) IS DISTINCT FROM (b.decisions, b.score_sum)
 ORDER BY agent_name, minute, arm, answer, said
 
 -- name: confidences
@@ -148,7 +156,7 @@ FULL JOIN (
     WHERE status = 'final'
     GROUP BY 1, 2, 3, 4
 ) AS b USING (agent_name, minute, arm, band)
-WHERE a.decisions IS DISTINCT FROM b.decisions
+WHERE minute >= (SELECT ml_learning.audit_since()) AND a.decisions IS DISTINCT FROM b.decisions
 ORDER BY agent_name, minute, arm, band
 
 -- name: flags
@@ -161,7 +169,7 @@ FULL JOIN (
     WHERE status = 'final'
     GROUP BY 1, 2, 3, 4, 5
 ) AS b USING (agent_name, minute, arm, flag_version, flag_percentage)
-WHERE a.decisions IS DISTINCT FROM b.decisions
+WHERE minute >= (SELECT ml_learning.audit_since()) AND a.decisions IS DISTINCT FROM b.decisions
 ORDER BY agent_name, minute, arm, flag_version, flag_percentage
 
 -- name: agreements
@@ -176,5 +184,5 @@ FULL JOIN (
     WHERE ml_prediction IS NOT NULL
     GROUP BY 1, 2, 3
 ) AS b USING (agent_name, minute, arm)
-WHERE (a.both_answered, a.agreements, a.in_shadow) IS DISTINCT FROM (b.both_answered, b.agreements, b.in_shadow)
+WHERE minute >= (SELECT ml_learning.audit_since()) AND (a.both_answered, a.agreements, a.in_shadow) IS DISTINCT FROM (b.both_answered, b.agreements, b.in_shadow)
 ORDER BY agent_name, minute, arm

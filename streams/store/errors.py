@@ -4,6 +4,7 @@ StoreUnavailable          the database cannot do it now: wait, read the position
 ├── NotMigrated           its tables are missing or older than this program
 OffsetConflict            another writer has written from here: read the position again
 MigrationError            the applied migrations are not those of this program
+AuditRefused              what was asked of the audit may not be, or not yet
 """
 
 from __future__ import annotations
@@ -44,6 +45,10 @@ class OffsetConflict(PointsmanError):
 
 class MigrationError(PointsmanError):
     """An applied migration was changed, is missing, or is newer than this program."""
+
+
+class AuditRefused(PointsmanError):
+    """A digest, an expiry or a deletion that may not be, or not yet; the message says why."""
 
 
 _PASSING_STATES: Final = ("08", "25006", "28", "3D", "40", "53", "55P03", "57", "58")

@@ -81,7 +81,8 @@ async def decision(connection: Connection, decision_id: str) -> dict[str, Any] |
     """Everything about the decision of that id, or None.
 
     The columns of view `ml_learning.decisions` of its last row, and ``revisions`` (all rows of that id, last
-    first), ``shadows`` and ``feedback`` (lists of rows, first first).
+    first), ``shadows`` and ``feedback`` (lists of rows, first first), and ``input_bytes`` (as received; None once they
+    were deleted).
     """
     revisions = await _rows(connection, "decision", (clean(decision_id),))
     if not revisions:
@@ -90,7 +91,14 @@ async def decision(connection: Connection, decision_id: str) -> dict[str, Any] |
     place = (last["topic_id"], last["partition"], last["request_offset"])
     shadows = await _rows(connection, "decision_shadows", (*place, last["decision_id"]))
     feedback = await _rows(connection, "decision_feedback", (last["decision_id"], last["agent_name"]))
-    return {**last, "revisions": revisions, "shadows": shadows, "feedback": feedback}
+    kept = await _rows(connection, "decision_input", (*place, last["revision"], last["decision_id"]))
+    return {
+        **last,
+        "revisions": revisions,
+        "shadows": shadows,
+        "feedback": feedback,
+        "input_bytes": bytes(kept[0]["input"]) if kept else None,
+    }
 
 
 async def summary(connection: Connection, agent: str, since: datetime = ALWAYS) -> DecisionSummary:

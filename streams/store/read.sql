@@ -4,6 +4,11 @@
 -- The one decided last: an id may come again after the window in which duplicates are known.
 SELECT * FROM ml_learning.decisions WHERE decision_id = %s ORDER BY created_at DESC, revision DESC
 
+-- name: decision_input
+-- As received; no row once it was deleted.
+SELECT input FROM ml_learning.decision_contents
+WHERE topic_id = %s AND partition = %s AND request_offset = %s AND revision = %s AND decision_id = %s
+
 -- name: decision_shadows
 SELECT decider, prediction, score, confidence, reason, answered_at, known_at
 FROM ml_learning.decision_shadows
@@ -13,7 +18,8 @@ ORDER BY known_at, answered_at
 -- name: decision_feedback
 SELECT
     f.event_id, f.kind, coalesce(f.value_text, ml_learning.as_jsonb(c.content) ->> f.kind) AS value_text,
-    f.value_number, f.value_time, ml_learning.as_jsonb(c.content) ->> 'sender' AS sender, f.observed_at, f.known_at
+    f.value_number, f.value_time, ml_learning.as_jsonb(c.content) ->> 'sender' AS sender, f.observed_at, f.known_at,
+    f.authorised, c.content IS NOT NULL AS content_kept
 FROM ml_learning.decision_feedback AS f
 LEFT JOIN ml_learning.feedback_contents AS c USING (decision_id, event_id)
 WHERE f.decision_id = %s AND f.agent_name = %s

@@ -21,6 +21,7 @@ from pointsman.streams.model.failure import Reason
 from pointsman.streams.model.observe import ServerMetrics
 from pointsman.streams.settings import NAMES, Settings, meaning
 from pointsman.streams.standing import Standings
+from pointsman.streams.store.queries import load
 from tests.support.pages import inline, table
 from tests.support.sources import ROOT, python, text
 
@@ -102,6 +103,11 @@ def test_kinds_of_feedback_are_documented() -> None:
 def test_fallback_reasons_are_documented() -> None:
     served = set(get_args(Reason)) - {"busy"}  # a shadow question only: nobody was to be served
     assert {row[0].strip("`") for row in table(HOW, "reason")} == served
+
+
+def test_questions_of_an_auditor_are_documented() -> None:
+    named = [word for row in table(DOCS / "audit.md", "question") for word in re.findall(r"`(\w+)`", row[0])]
+    assert sorted(named) == sorted(load("auditor.sql", "pointsman.infra.sql"))
 
 
 def test_exit_codes_are_documented() -> None:

@@ -12,14 +12,21 @@ from tests.support.outcomes import REQUESTS, START, feedback, outcome, shadow
 
 AUDIT = (
     "agent_decisions", "decision_places", "decision_shadows", "shadow_places", "decision_feedback",
-    "feedback_events", "lane_ledger", "dead_letters", "kafka_topics",
+    "feedback_events", "lane_ledger", "dead_letters", "kafka_topics", "audit_digests", "audit_deletions",
 )  # fmt: skip
 CONTENTS = ("decision_contents", "feedback_contents")
 
 
 @pytest.fixture
-async def filled(store: AuditStore) -> None:
+async def filled(store: AuditStore, people: psycopg.Connection) -> None:
     """One row at least in each table."""
+    people.execute(
+        "INSERT INTO ml_learning.audit_digests (seq, day, revision, form, tables, why, previous, digest, known_at)"
+        " VALUES (1, '1999-01-01', 1, 1, '{}', '', '', '', now())"
+    )
+    people.execute(
+        "INSERT INTO ml_learning.audit_deletions (kind, day, deleted, deleted_by) VALUES ('audit', '1999-01-01', '{}', '')"
+    )
     letter = DeadLetter(
         reason="not_json", field="value", expected="JSON", topic=REQUESTS, partition=0, offset=9
     )
@@ -46,6 +53,8 @@ def commands(table: str) -> dict[str, bytes]:
         "lane_ledger": "lane",
         "dead_letters": "reason",
         "feedback_events": "event_id",
+        "audit_digests": "why",
+        "audit_deletions": "kind",
     }
     name = column.get(table, "partition" if table.endswith("places") else "decision_id")
     return {
@@ -90,6 +99,14 @@ def test_contents_can_be_deleted_by_the_privacy_role_and_the_decision_stays(
     people.execute("RESET ROLE")
     row = people.execute("SELECT decision_id, prediction FROM ml_learning.decisions").fetchone()
     assert row == ("d0-0", "update")
+
+
+@pytest.mark.usefixtures("filled")
+def test_the_service_cannot_say_that_something_may_be_deleted(service: psycopg.Connection) -> None:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="permission denied"):
+        service.execute(
+            "INSERT INTO ml_learning.audit_deletions (kind, day, deleted, deleted_by) VALUES ('audit', '1999-01-01', '{}', '')"
+        )
 
 
 def test_every_table_is_append_only_but_for_a_short_list(people: psycopg.Connection) -> None:

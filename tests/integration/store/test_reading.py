@@ -63,11 +63,13 @@ async def test_every_column_of_a_decision_is_read_back(store: AuditStore) -> Non
         found = await decision(connection, "änderung/7")
     assert found is not None
     written = {
-        name: found.pop(name) for name in ("known_at", "commitment", "revisions", "shadows", "feedback")
+        name: found.pop(name)
+        for name in ("known_at", "commitment", "revisions", "shadows", "feedback", "input_bytes")
     }
     assert found == EXPECTED
     assert abs(written["known_at"] - datetime.now(UTC)) < timedelta(minutes=5)
     assert len(written["commitment"]) == 32
+    assert written["input_bytes"] == b'{"b" :  [1]}', "byte for byte"
 
 
 async def test_the_commitment_is_to_unit_and_input_byte_for_byte(
@@ -80,6 +82,19 @@ async def test_the_commitment_is_to_unit_and_input_byte_for_byte(
     ).fetchall()
     assert rows == [(True, b'{"b" :  [1]}', 16), *[(True, b'{"subject": "add a page"}', 16)] * 2]
     assert people.execute("SELECT count(DISTINCT salt) FROM ml_learning.decision_contents").fetchone() == (3,)
+
+
+async def test_a_server_that_reads_in_parallel_reads_inputs_too(
+    store: AuditStore, people: psycopg.Connection
+) -> None:
+    await store.write(batch(0, 2, [outcome(0), outcome(1)]))
+    people.execute("SET parallel_setup_cost = 0")
+    people.execute("SET parallel_tuple_cost = 0")
+    people.execute("SET min_parallel_table_scan_size = 0")
+    plan = people.execute("EXPLAIN SELECT count(*) FROM ml_learning.agent_decisions").fetchall()
+    assert "Parallel" in str(plan), "or this test sees nothing"
+    rows = people.execute("SELECT count(input) FROM ml_learning.decisions").fetchall()
+    assert rows == [(2,)]
 
 
 async def test_an_unknown_id_is_none(store: AuditStore) -> None:

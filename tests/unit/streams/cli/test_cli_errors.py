@@ -61,7 +61,14 @@ def test_a_misspelt_variable_of_ours_is_named(
 
 
 def test_where_nothing_runs_it_says_how_to_start_it(pointsman: Callable[..., Any]) -> None:
-    for words in (("flags", "get"), ("topics", "check"), ("db", "status"), ("worker",), ("explain", "x")):
+    for words in (
+        ("flags", "get"),
+        ("topics", "check"),
+        ("db", "status"),
+        ("worker",),
+        ("explain", "x"),
+        ("audit", "verify"),
+    ):
         ran = pointsman(*words)
         assert ran.code == 3, words
         assert ran.err == f"pointsman: {failure.NOTHING_RUNS}\n", words
@@ -109,6 +116,7 @@ def test_debug_shows_the_traceback_wherever_it_stands() -> None:
         *(("flags", name) for name in ("get", "set")),
         *(("topics", name) for name in ("create", "check")),
         *(("db", name) for name in ("migrate", "status")),
+        *(("audit", name) for name in ("export", "digest", "verify", "expire", "forget")),
         *(("agents", name) for name in ("list", "check")),
         *(("alerts", name) for name in ("rules", "write")),
     ],
