@@ -72,6 +72,10 @@ MOMENTS = {
     "decision_latency_shards": ("minute",),
     "decision_truth_shards": ("minute",),
     "decision_label_shards": ("minute",),
+    "decision_score_shards": ("minute",),
+    "decision_confidence_shards": ("minute",),
+    "decision_flag_shards": ("minute",),
+    "decision_shadow_shards": ("minute",),
 }
 
 
