@@ -30,23 +30,23 @@ APT_PACKAGES = {
     "postgres": "postgresql",
 }
 UNPACKED = {
-    "prometheus": ("prometheus", "promtool"),
-    "prometheus-alertmanager": ("alertmanager", "amtool"),
+    "prometheus": ("prometheus",),
+    "promtool": ("prometheus", "promtool"),  # from Debian 13 on a package of its own
+    "alertmanager": ("prometheus-alertmanager",),
+    "amtool": ("prometheus-alertmanager",),
 }
-"""Debian's packages that are unpacked and not installed, so that no daemon starts; and their programs."""
+"""Programs, and Debian's packages that have them: unpacked and not installed, so that no daemon starts."""
 DEBIAN_NAMES = {"alertmanager": "prometheus-alertmanager"}
 INSTALLED_AT, UNPACKED_AT = b"/usr/share/prometheus/", b"usr//share/prometheus/"
 """Where Debian's Alertmanager looks for its own templates, and the same from the folder that it is unpacked in."""
-MONITOR_MINIMUM = {
-    "prometheus": (2, 42),  # the first whose alerts go on firing for a while (keep_firing_for)
-    "prometheus-alertmanager": (0, 25),  # the first that reads the mail relay's password from a file
-}
+PROMETHEUS_MINIMUM = (2, 42)  # the first whose alerts go on firing for a while (keep_firing_for)
+ALERTMANAGER_MINIMUM = (0, 25)  # the first that reads the mail relay's password from a file
 HOW_TO_GET = {
     "java": f"a Java runtime, version {JAVA_MINIMUM} or newer (set JAVA_HOME, or put java on PATH)",
     "maven": "Maven 3.6 or newer, once, to fetch Kafka's jars (put mvn on PATH)",
     "postgres": f"a PostgreSQL server, version {POSTGRES_MINIMUM} or newer (put its bin folder on PATH)",
     "prometheus": "Prometheus 2.42 or newer with promtool (put both on PATH)",
-    "prometheus-alertmanager": "Alertmanager 0.25 or newer with amtool (put both on PATH)",
+    "alertmanager": "Alertmanager 0.25 or newer with amtool (put both on PATH)",
 }
 
 
@@ -158,13 +158,15 @@ def _postgres_version(folder: Path) -> int:
 
 def program(name: str) -> Path:
     """A program of Prometheus or Alertmanager, from the cache, else from PATH. Raises MissingPartError."""
-    (package,) = [package for package, programs in UNPACKED.items() if name in programs]
-    unpacked = sorted(cache().glob(f"{package}_*/usr/bin/{name}"), key=lambda path: _numbers(path.parts[-4]))
+    folders = [each for package in UNPACKED[name] for each in cache().glob(f"{package}_*/usr/bin/{name}")]
+    unpacked = sorted(folders, key=lambda path: _numbers(path.parts[-4].partition("_")[2]), reverse=True)
     on_path = [path for each in (name, DEBIAN_NAMES.get(name, name)) if (path := shutil.which(each))]
-    for found in [*reversed(unpacked), *map(Path, on_path)]:
-        if _monitor_version(found) >= MONITOR_MINIMUM[package]:
+    of_prometheus = "prometheus" in UNPACKED[name]
+    for found in [*unpacked, *map(Path, on_path)]:
+        if _monitor_version(found) >= (PROMETHEUS_MINIMUM if of_prometheus else ALERTMANAGER_MINIMUM):
             return found
-    msg = f"needed: {HOW_TO_GET[package]}; on Debian or Ubuntu: make real-parts"
+    needed = HOW_TO_GET["prometheus" if of_prometheus else "alertmanager"]
+    msg = f"needed: {needed}; on Debian or Ubuntu: make real-parts"
     raise MissingPartError(msg)
 
 
@@ -183,12 +185,14 @@ def _monitor_version(binary: Path) -> tuple[int, ...]:
 
 
 def fetch_monitors() -> None:
-    """Fetch the packages of Prometheus and Alertmanager where their programs lack. Raises MissingPartError."""
-    for package, programs in UNPACKED.items():
-        if any(_lacking(name, partial(program, name)) for name in programs):
-            unpack(package)
-            for name in programs:
-                program(name)
+    """Fetch Debian's packages of Prometheus and Alertmanager as far as programs lack. Raises MissingPartError."""
+    fetched = set()
+    for name, packages in UNPACKED.items():
+        for package in packages:
+            if package not in fetched and _lacking(name, partial(program, name)):
+                unpack(package)
+                fetched.add(package)
+        program(name)
 
 
 def unpack(package: str) -> None:
@@ -196,8 +200,9 @@ def unpack(package: str) -> None:
 
     No root is needed where apt knows its packages; apt checks what it fetched. Raises MissingPartError.
     """
+    needed = HOW_TO_GET["alertmanager" if "alertmanager" in package else "prometheus"]
     if not shutil.which("apt-get"):
-        msg = f"needed: {HOW_TO_GET[package]}"
+        msg = f"needed: {needed}"
         raise MissingPartError(msg)
     cache().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache()) as scratch:
@@ -208,7 +213,7 @@ def unpack(package: str) -> None:
             subprocess.run(["dpkg-deb", "-x", archive, content], check=True)
             _relocate(content / "usr" / "bin")
         except subprocess.CalledProcessError as error:
-            msg = f"{package} could not be fetched (code {error.returncode}); needed: {HOW_TO_GET[package]}"
+            msg = f"{package} could not be fetched (code {error.returncode}); needed: {needed}"
             raise MissingPartError(msg) from error
         target = cache() / archive.stem
         shutil.rmtree(target, ignore_errors=True)

@@ -111,6 +111,14 @@ def test_packages_are_unpacked_into_folders_with_their_versions(debian: Path) ->
     assert (debian / "calls").read_text() == calls, "what is there is not fetched again"
 
 
+def test_a_program_that_has_a_package_of_its_own_is_fetched_too(debian: Path) -> None:
+    (debian / "lists").touch()
+    script(debian / "bin" / "dpkg-deb", DPKG + 'case "$2" in *prometheus_*) rm "$3/usr/bin/promtool";; esac')
+    real_parts.fetch_monitors()
+    assert real_parts.program("promtool").parts[-4] == "promtool_9.1.0_amd64"
+    assert (debian / "calls").read_text().count("download prometheus\n") == 1
+
+
 def test_without_lists_of_packages_root_fetches_them_and_others_are_told(
     debian: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
