@@ -205,7 +205,10 @@ def test_every_table_that_says_when_its_rows_came_is_digested_or_personal_or_der
         " WHERE table_schema = 'ml_learning' AND table_type = 'BASE TABLE' AND column_name = 'known_at'"
     )
     found = {name for (name,) in people.execute(query)}
-    meant = {"agent_measures", "satisfaction_weights"}  # what figures mean; of what was decided they say nothing
+    meant = {
+        "agent_measures",
+        "satisfaction_weights",
+    }  # what figures mean; of what was decided they say nothing
     assert found - {"feedback_contents", "decision_truths", "audit_digests"} - meant == set(TABLES)
 
 

@@ -21,26 +21,21 @@ from pointsman.streams.alerts import Limits, agent_rules, camel, everything, fil
 from pointsman.streams.cli import alerts as commands
 from pointsman.streams.decisions.latency import EDGES_S
 from pointsman.streams.model.observe import ServerMetrics
+from pointsman.streams.standing import Standings
 from tests.support.alerts import RULE_FILES, rules
 from tests.support.sources import ROOT, files, name, text
 
 AGENT = "documentation-keeper"
 OF_THE_AGENT = {"SuccessLow", "LatencyHigh", "FeatureErrors", "SatisfactionLow", "NoTrafficOrModelDown"}
 TEMPLATES = "infra/prometheus/templates/"
-WINDOWED = {
-    "pointsman_success_ratio": {"agent", "arm", "window"},
-    "pointsman_success_labels": {"agent", "arm", "window"},
-    "pointsman_satisfaction": {"agent", "arm", "window"},
-    "pointsman_satisfaction_signals": {"agent", "arm", "window"},
-}
-"""What the sink exports of truth and satisfaction."""
 OF_PROMETHEUS = {"up": {"job", "instance"}, "process_resident_memory_bytes": {"job", "instance"}}
 ALL_RULES = [(file, rule) for file in RULE_FILES for rule in rules(file)]
 
 
 def known() -> dict[str, set[str]]:
     """Every metric of ours, as Prometheus shows it, with its labels."""
-    found = {"pointsman_decision_seconds": {"agent", "arm"}, **WINDOWED, **OF_PROMETHEUS}
+    found = {"pointsman_decision_seconds": {"agent", "arm"}, **OF_PROMETHEUS}
+    found |= {each.name: set(each._labelnames) for each in Standings().collect()}
     for holder in (vars(metrics), vars(ServerMetrics())):
         for each in holder.values():
             if isinstance(each, MetricWrapperBase):
