@@ -37,7 +37,7 @@ demo: $(RUN)  ## a git history through the whole pipeline: GIT=/path/to/repo or 
 	@.venv/bin/pointsman demo $(if $(GIT),--git "$(GIT)") $(if $(COMMITS),--commits "$(COMMITS)") $(ARGS)
 
 .PHONY: real-parts
-real-parts: $(RUN)  ## set up real Kafka (jars, Java) and PostgreSQL for the tests
+real-parts: $(RUN)  ## set up real Kafka (jars, Java), PostgreSQL and TimescaleDB for the tests
 	@$(PY) infra/dev/real_parts.py
 
 # Where a real part cannot be had, its tests are skipped and say why at the end; under CI=true they fail.
