@@ -37,7 +37,7 @@ demo: $(RUN)  ## a git history through the whole pipeline: GIT=/path/to/repo or 
 	@.venv/bin/pointsman demo $(if $(GIT),--git "$(GIT)") $(if $(COMMITS),--commits "$(COMMITS)") $(ARGS)
 
 .PHONY: real-parts
-real-parts: $(RUN)  ## set up real Kafka (jars, Java), PostgreSQL, Prometheus and Alertmanager for the tests
+real-parts: $(RUN)  ## set up real Kafka (jars, Java), PostgreSQL, TimescaleDB, Prometheus and Alertmanager for the tests
 	@$(PY) infra/dev/real_parts.py
 
 .PHONY: real-servers

@@ -28,6 +28,7 @@ FILE_BYTES_MAX: Final = 64 * 1024
 
 Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Percent = Annotated[float, Meta(ge=0, le=100)]
+Days = Annotated[int, Meta(ge=0, le=36_500)]
 
 
 def data_home() -> str:
@@ -193,6 +194,18 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             ge=0,
             le=36_500,
             description="Days after which it deletes units, inputs and free texts; 0: with their decisions.",
+        ),
+    ] = 0
+    compress_after_days: Annotated[
+        Days,
+        Meta(
+            description="Age at which figures by the minute are compressed, on TimescaleDB's full edition; 0: never."
+        ),
+    ] = 7
+    aggregate_retention_days: Annotated[
+        Days,
+        Meta(
+            description="Age at which figures by the minute and hour go, on TimescaleDB's full edition; 0: never."
         ),
     ] = 0
     metrics_host: Annotated[str, Meta(description="Where /metrics, /health and /ready listen.")] = "127.0.0.1"

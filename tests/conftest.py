@@ -16,6 +16,7 @@ from pointsman.infra.dev.real_parts import MissingPartError
 from pointsman.streams.embedded.process import EmbeddedServerError
 from tests.support.kafka import Kafka, KafkaServer, RunningKafka
 from tests.support.postgres import PostgresServer, fresh_database
+from tests.support.timescale import TimescaleServer
 
 TEST_SETTINGS = "POINTSMAN_TEST_"
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
@@ -59,7 +60,7 @@ def _kafka_server() -> KafkaServer:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
+def plain_postgres() -> Iterator[str]:
     """The connection string of the session's PostgreSQL, with the right to create data bases."""
     dsn = os.environ.get("POINTSMAN_TEST_DSN")
     if dsn:
@@ -69,6 +70,23 @@ def postgres() -> Iterator[str]:
         server = PostgresServer().start()
     except EmbeddedServerError as reason:
         lack(str(reason))
+    yield server.dsn
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres(plain_postgres: str) -> str:
+    """The same, where a suite does not say otherwise."""
+    return plain_postgres
+
+
+@pytest.fixture(scope="session")
+def timescale() -> Iterator[str]:
+    """The connection string of the session's TimescaleDB, Apache edition; what needs it is skipped without."""
+    try:
+        server = TimescaleServer().start()
+    except MissingPartError as reason:
+        pytest.skip(str(reason))  # also in CI: not every machine may run a chroot, and the last lines say so
     yield server.dsn
     server.stop()
 

@@ -1,7 +1,8 @@
-"""Find, or set up, what tests and benchmarks run against: Apache Kafka's jars with a JDK, PostgreSQL, Prometheus.
+"""Find, or set up, what tests and benchmarks run against: Kafka's jars with a JDK, PostgreSQL, TimescaleDB, Prometheus.
 
 As a script it installs what is missing (apt as root on Debian and its kin, else it names what to do and exits
-with 1); as a module it only looks. With `servers` as its argument it leaves out what no benchmark needs.
+with 1); as a module it only looks. With `servers` as its argument it leaves out what no benchmark needs. TimescaleDB is
+a root folder of Debian 13 to be run by chroot; where that cannot be had it says so, and its tests are skipped.
 Standard library only, for it runs before any environment exists.
 """
 
@@ -23,6 +24,10 @@ STREAMS_POM = HERE / "kafka-streams.pom.xml"
 KAFKA_VERSION = "4.1.1"  # the same as in pom.xml; a test compares them
 JAVA_MINIMUM = 17  # what Kafka 4's broker is compiled for
 POSTGRES_MINIMUM = 15  # the oldest that the migrations promise to run on
+TIMESCALE_SUITE = "trixie"  # the first Debian that has TimescaleDB, its Apache edition
+TIMESCALE_FOLDER = f"timescaledb-{TIMESCALE_SUITE}-1"  # the number: of what is in it; raise it with a change
+TIMESCALE_PACKAGES = ("postgresql-17", "postgresql-17-timescaledb")
+TIMESCALE_BIN = Path("/usr/lib/postgresql/17/bin")  # within the folder
 COPY_PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 APT_PACKAGES = {
     "java": "default-jdk-headless",
@@ -241,6 +246,59 @@ def _apt_download(package: str, folder: Path) -> None:
     done.check_returncode()
 
 
+def timescale_root() -> Path:
+    """The root folder of a Debian with PostgreSQL 17 and TimescaleDB, to be run by chroot. Raises MissingPartError."""
+    root = cache() / TIMESCALE_FOLDER
+    if os.geteuid() != 0:
+        msg = "needed: root, to run TimescaleDB by chroot, or POINTSMAN_TEST_DSN of a server that has it"
+        raise MissingPartError(msg)
+    if not (root / "complete").exists():
+        msg = f"TimescaleDB's Apache edition is not in {root}: make real-parts, as root on Debian or Ubuntu"
+        raise MissingPartError(msg)
+    return root
+
+
+def make_timescale() -> Path:
+    """The same, made by debootstrap where it is not there yet (two minutes). Raises MissingPartError."""
+    root = cache() / TIMESCALE_FOLDER
+    if os.geteuid() != 0 or (root / "complete").exists():
+        return timescale_root()
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=root.parent, ignore_cleanup_errors=True) as scratch:
+        made = Path(scratch) / "root"
+        try:
+            if not shutil.which("debootstrap"):
+                apt_install(["debootstrap"])
+            _debootstrap(made)
+        except (OSError, subprocess.CalledProcessError) as error:
+            msg = f"TimescaleDB's Apache edition could not be fetched ({error})"
+            raise MissingPartError(msg) from error
+        if not (made / "dev" / "null").is_char_device():
+            msg = "TimescaleDB's Apache edition needs the right to make device files (mknod) for its chroot"
+            raise MissingPartError(msg)
+        made.chmod(0o755)
+        (made / "complete").touch()
+        shutil.rmtree(root, ignore_errors=True)
+        made.rename(root)
+    return root
+
+
+def _debootstrap(root: Path) -> None:
+    """A minimal Debian, then the packages; no service is started, and no cluster made."""
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
+    subprocess.run(["debootstrap", "--variant=minbase", TIMESCALE_SUITE, root], env=environment, check=True)
+    policy = root / "usr" / "sbin" / "policy-rc.d"
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
+    wish = root / "etc" / "postgresql-common" / "createcluster.conf"
+    wish.parent.mkdir(parents=True)
+    wish.write_text("create_main_cluster = false\n")
+    keep = ["-o", "Dpkg::Options::=--force-confold"]
+    install = ["apt-get", "-q", "-y", *keep, "-o", "Dpkg::Use-Pty=0", "install", "--no-install-recommends"]
+    subprocess.run(["chroot", root, *install, *TIMESCALE_PACKAGES], env=environment, check=True)
+    subprocess.run(["chroot", root, "apt-get", "clean"], env=environment, check=True)
+
+
 def missing() -> list[str]:
     """The keys of HOW_TO_GET for what has to be installed; nothing for what the environment points to."""
     parts = []
@@ -346,6 +404,11 @@ def main(arguments: Sequence[str] = ()) -> int:
     except MissingPartError as reason:
         print(reason, file=sys.stderr)
         return 1
+    if "servers" not in arguments:
+        try:
+            print(f"TimescaleDB, Apache edition: {make_timescale()}")
+        except MissingPartError as reason:
+            print(f"without TimescaleDB, whose tests will be skipped: {reason}", file=sys.stderr)
     return 0
 
 

@@ -9,12 +9,13 @@ import typer
 from pointsman.streams.cli import reach
 from pointsman.streams.cli.failure import FAILED, NOTHING_RUNS
 from pointsman.streams.cli.options import DATABASE, PLACE, with_settings
-from pointsman.streams.cli.out import AsJson, console, print_json, table
+from pointsman.streams.cli.out import AsJson, console, note, print_json, table
 from pointsman.streams.errors import WorkerNotRunning
 from pointsman.streams.settings import Loaded, Settings
 
 if TYPE_CHECKING:
     from pointsman.streams.store.check import Difference
+    from pointsman.streams.store.edition import Made, Wanted
 
 database = typer.Typer(help="Tables of this deployment.", no_args_is_help=True)
 
@@ -36,47 +37,88 @@ def migrate(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Bring the tables up to date; safe to run twice and from several processes at once.
+    """Bring the tables up to date, then make what the server's edition allows; safe to run twice and at once.
 
     Example:  pointsman db migrate --dsn postgresql://me@localhost/audit
     """
-    from pointsman.streams.store import migrate as migrations  # noqa: PLC0415
+    from pointsman.streams.store.edition import Wanted  # noqa: PLC0415 - imports the driver
 
-    dsn = _dsn(loaded.settings)
+    dsn, wanted = _dsn(loaded.settings), Wanted.of(loaded.settings)
     if plan:
-        planned = reach.run(migrations.plan(dsn))
-        if as_json:
-            print_json({"planned": planned})
-        else:
-            texts = [f"-- {each.version:04}_{each.name}\n{each.sql}" for each in planned]
-            console().print("\n".join(texts) or "nothing to do", markup=False)
+        _print_plan(dsn, wanted, as_json=as_json)
         return
-    done = reach.run(migrations.migrate(dsn))
+    done, made = reach.run(_brought(dsn, wanted))
     if as_json:
-        print_json({"applied": done})
-    else:
-        console().print("\n".join(f"applied {name}" for name in done) or "nothing to do", markup=False)
+        print_json({"applied": done, "made": made.steps, "note": made.note})
+        return
+    lines = [*(f"applied {name}" for name in done), *(f"made {name}" for name in made.steps)]
+    console().print("\n".join(lines) or "nothing to do", markup=False)
+    if made.note:
+        note(made.note)
+
+
+async def _brought(dsn: str, wanted: Wanted) -> tuple[list[str], Made]:
+    from pointsman.streams.store import edition, migrate  # noqa: PLC0415
+
+    return await migrate.migrate(dsn), await edition.apply(dsn, wanted)
+
+
+def _print_plan(dsn: str, wanted: Wanted, *, as_json: bool) -> None:
+    from pointsman.streams.store import edition, migrate  # noqa: PLC0415
+
+    async def look() -> tuple[list[migrate.Migration], edition.Found]:
+        return await migrate.plan(dsn), await edition.look(dsn)
+
+    planned, found = reach.run(look())
+    steps = edition.steps(found, wanted)
+    if as_json:
+        print_json({"planned": planned, "steps": steps})
+        return
+    texts = [f"-- {each.version:04}_{each.name}\n{each.sql}" for each in planned]
+    texts += [f"-- {each.name}\n{each.sql}\n" for each in steps]
+    console().print("\n".join(texts) or "nothing to do", markup=False)
 
 
 @database.command("status")
 @with_settings(*DATABASE, *PLACE)
 def status(loaded: Loaded, *, as_json: AsJson = False) -> None:
-    """List the migrations and how each stands; exit 1 unless all are applied.
+    """List the migrations, the server's edition and what it gives; exit 1 unless all is there and runs.
 
     Example:  pointsman db status --json
     """
-    from pointsman.streams.store.migrate import status as look  # noqa: PLC0415
+    from pointsman.streams.store import edition, migrate  # noqa: PLC0415
 
-    states = reach.run(look(_dsn(loaded.settings)))
+    dsn = _dsn(loaded.settings)
+
+    async def look() -> tuple[list[migrate.MigrationState], edition.Found]:
+        return await migrate.status(dsn), await edition.look(dsn)
+
+    states, found = reach.run(look())
+    features = edition.features(found, edition.Wanted.of(loaded.settings))
+    server = found.server
     if as_json:
-        print_json(states)
+        print_json(
+            {
+                "migrations": states,
+                "server": server.server,
+                "edition": server.edition,
+                "version": server.installed,
+                "features": features,
+            }
+        )
     else:
         rows = [
             (f"{s.version:04}_{s.name}", s.state, s.applied_at and f"{s.applied_at:%Y-%m-%d %H:%M}")
             for s in states
         ]
         console().print(table("", ("migration", "state", "applied"), rows))
-    if any(state.state != "applied" for state in states):
+        title = " ".join(filter(None, (edition.SHOWN[server.edition], server.installed)))
+        title += f" on PostgreSQL {server.server}" if server.installed else f" {server.server}"
+        shown = [(each.name, each.state, each.found, each.way) for each in features]
+        console().print(table(title, ("feature", "state", "found", "way to get it"), shown))
+    if any(state.state != "applied" for state in states) or any(
+        each.state in ("missing", "failing") for each in features
+    ):
         raise typer.Exit(FAILED)
 
 
@@ -94,7 +136,7 @@ def check(
 
     Example:  pointsman db check --json
     """
-    found = reach.run(_differences(_dsn(loaded.settings), grace_s))
+    found = reach.run(_differences(_dsn(loaded.settings), grace_s, loaded.settings.aggregate_retention_days))
     if as_json:
         print_json(found)
     elif found:
@@ -106,7 +148,7 @@ def check(
         raise typer.Exit(FAILED)
 
 
-async def _differences(dsn: str, grace_s: float) -> list[Difference]:
+async def _differences(dsn: str, grace_s: float, retention_days: int) -> list[Difference]:
     from psycopg import IsolationLevel  # noqa: PLC0415 - imports the driver
 
     from pointsman.streams.store.check import aggregates_check, ledger_check  # noqa: PLC0415
@@ -116,4 +158,7 @@ async def _differences(dsn: str, grace_s: float) -> list[Difference]:
         await connection.set_isolation_level(IsolationLevel.REPEATABLE_READ)
         await connection.set_read_only(True)
         async with connection.transaction():
-            return [*await ledger_check(connection, grace_s), *await aggregates_check(connection)]
+            return [
+                *await ledger_check(connection, grace_s),
+                *await aggregates_check(connection, retention_days),
+            ]

@@ -145,9 +145,11 @@ def partitions(settings: Settings) -> dict[str, int]:
 
 
 async def _prepare(deployment: Deployment) -> None:
-    from pointsman.streams.store.migrate import migrate  # noqa: PLC0415 - imports the driver
+    from pointsman.streams.store import edition  # noqa: PLC0415 - imports the driver
+    from pointsman.streams.store.migrate import migrate  # noqa: PLC0415
 
     await migrate(deployment.dsn)
+    await edition.apply(deployment.dsn, edition.Wanted.of(deployment.settings))
     if deployment.embedded:
         return
     admin = await topics.connect(deployment.kafka)

@@ -17,6 +17,8 @@ from pointsman.streams.store.queries import load
 
 _FILE: Final = re.compile(r"^(\d{4})_(\w+)\.sql$")
 _SQL: Final = load("migrate.sql")
+LOCK: Final = _SQL["lock"]
+"""Whoever changes tables takes it first, for the transaction."""
 
 
 class Migration(Struct, frozen=True):
@@ -70,7 +72,7 @@ async def migrate(dsn: str, known: list[Migration] | None = None) -> list[str]:
     """
     known = migrations() if known is None else known
     done: list[str] = []
-    async with translated(), await _connect(dsn) as connection:
+    async with translated(), await connect(dsn) as connection:
         while step := await _step(connection, known):
             done.append(f"{step.version:04}_{step.name}")
     return done
@@ -79,7 +81,7 @@ async def migrate(dsn: str, known: list[Migration] | None = None) -> list[str]:
 async def status(dsn: str, known: list[Migration] | None = None) -> list[MigrationState]:
     """Every migration that the program or the database knows, in order. Changes nothing."""
     known = migrations() if known is None else known
-    async with translated(), await _connect(dsn) as connection:
+    async with translated(), await connect(dsn) as connection:
         return compare(known, await _applied(connection))
 
 
@@ -119,13 +121,14 @@ def _check(states: list[MigrationState]) -> None:
             raise MigrationError(msg)
 
 
-async def _connect(dsn: str) -> AsyncConnection[Any]:
+async def connect(dsn: str) -> AsyncConnection[Any]:
+    """A connection for changing tables."""
     return await AsyncConnection.connect(dsn, autocommit=True, application_name="pointsman migrate")
 
 
 async def _step(connection: AsyncConnection[Any], known: list[Migration]) -> Migration | None:
     async with connection.transaction():
-        await connection.execute(_SQL["lock"])
+        await connection.execute(LOCK)
         await connection.execute(_SQL["create_versions"])
         states = compare(known, await _applied(connection))
         _check(states)

@@ -43,6 +43,7 @@ def make_pool(dsn: str, size_max: int, wait_s: float) -> Pool:
 
 async def _configure(connection: Connection) -> None:
     await connection.execute(_SQL["in_utc"])
+    await connection.execute(_SQL["unpack_without_bound"])
     row = await (await connection.execute(_SQL["may_serve"])).fetchone()
     if row is not None and row[0]:
         await connection.execute(_SQL["serve"])

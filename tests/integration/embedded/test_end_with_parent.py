@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pointsman.streams.embedded.process import Ending, SupervisedProcess
+from tests.support.timescale import TimescaleServer
 
 GONE_WITHIN_S = 30.0  # a bound for a loaded machine; as a rule it takes a tenth of a second
 
@@ -88,6 +89,15 @@ def test_a_server_does_not_outlive_its_killed_supervisor(tmp_path: Path) -> None
     os.kill(process._supervisor.pid, signal.SIGKILL)
     await_end([process.pid])
     process.stop()
+
+
+@pytest.mark.usefixtures("timescale")
+def test_a_server_in_a_chroot_does_not_outlive_its_killed_supervisor_either() -> None:
+    server = TimescaleServer().start()
+    assert server._process is not None
+    os.kill(server._process._supervisor.pid, signal.SIGKILL)
+    await_end([server.pid])
+    server.stop()
 
 
 def test_a_forked_sibling_that_holds_the_pipe_does_not_keep_it_alive(tmp_path: Path) -> None:

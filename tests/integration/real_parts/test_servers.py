@@ -10,6 +10,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 from tests.support.kafka import Kafka, KafkaServer, console_consumer, console_producer
 from tests.support.postgres import PostgresServer, fresh_database
+from tests.support.sockets import listening
+from tests.support.timescale import TimescaleServer
 
 
 def test_a_java_client_reads_what_a_java_client_wrote(kafka: Kafka, topic_prefix: str) -> None:
@@ -71,6 +73,28 @@ def test_the_servers_run_under_an_unprivileged_user(postgres: str) -> None:
 def test_a_stopped_server_leaves_nothing_behind() -> None:
     server = PostgresServer().start()
     pid, folder = server.pid, Path(str(conninfo_to_dict(server.dsn)["host"]))
+    server.stop()
+    assert not Path(f"/proc/{pid}").exists()
+    assert not folder.exists()
+
+
+def test_timescaledb_is_its_apache_edition_under_a_user_of_its_own_on_loopback_alone(timescale: str) -> None:
+    with fresh_database(timescale) as dsn, psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("CREATE EXTENSION timescaledb")
+        assert connection.execute("SHOW timescaledb.license").fetchone() == ("apache",)
+        row = connection.execute("SELECT pg_backend_pid()").fetchone()
+        assert row is not None
+        session = Path(f"/proc/{row[0]}")
+        server = int((session / "stat").read_text().rsplit(")", 1)[1].split()[1])
+        assert session.stat().st_uid != 0
+    assert listening(server) == [f"127.0.0.1:{conninfo_to_dict(timescale)['port']}"]
+
+
+@pytest.mark.usefixtures("timescale")
+def test_a_stopped_timescaledb_leaves_nothing_behind() -> None:
+    server = TimescaleServer().start()
+    pid, folder = server.pid, server.folder
+    assert folder.exists()
     server.stop()
     assert not Path(f"/proc/{pid}").exists()
     assert not folder.exists()

@@ -73,6 +73,51 @@ def test_what_cannot_be_installed_is_named_with_the_way_to_get_it(monkeypatch: p
         real_parts.install(["java"])
 
 
+def test_timescaledb_that_cannot_be_had_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with pytest.raises(real_parts.MissingPartError, match="make real-parts, as root"):
+        real_parts.timescale_root()
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    for look in (real_parts.timescale_root, real_parts.make_timescale):
+        with pytest.raises(real_parts.MissingPartError, match=r"needed: root.*POINTSMAN_TEST_DSN"):
+            look()
+
+
+def test_timescaledb_that_is_made_is_not_made_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    root = tmp_path / "pointsman" / real_parts.TIMESCALE_FOLDER
+    root.mkdir(parents=True)
+    (root / "complete").touch()
+    monkeypatch.setattr(real_parts, "_debootstrap", None)
+    assert real_parts.make_timescale() == real_parts.timescale_root() == root
+
+
+def test_a_fetch_of_timescaledb_that_fails_leaves_nothing_and_is_no_failure_of_the_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def without_network(root: Path) -> None:
+        (root / "half").mkdir(parents=True)
+        raise subprocess.CalledProcessError(1, "debootstrap")
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    for name, value in (
+        ("POINTSMAN_TEST_KAFKA", "127.0.0.1:9092"),
+        ("POINTSMAN_TEST_DSN", ""),
+        ("XDG_CACHE_HOME", str(tmp_path)),
+    ):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(real_parts, "_debootstrap", without_network)
+    monkeypatch.setattr(real_parts, "postgres_bin", lambda: tmp_path)
+    monkeypatch.setattr(real_parts, "apt_install", lambda _: None)
+    assert real_parts.main() == 0
+    said = capsys.readouterr()
+    assert "PostgreSQL" in said.out
+    assert "without TimescaleDB, whose tests will be skipped" in said.err
+    assert list((tmp_path / "pointsman").iterdir()) == []
+
+
 def test_servers_that_run_already_need_nothing_installed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

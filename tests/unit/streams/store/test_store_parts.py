@@ -31,7 +31,9 @@ from tests.support.outcomes import outcome
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("file", ["audit.sql", "check.sql", "migrate.sql", "pool.sql", "read.sql"])
+@pytest.mark.parametrize(
+    "file", ["audit.sql", "check.sql", "edition.sql", "migrate.sql", "pool.sql", "read.sql"]
+)
 def test_every_query_has_a_name_of_its_own_and_a_text(file: str) -> None:
     queries = load(file)
     assert queries
