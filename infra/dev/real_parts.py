@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 HERE = Path(__file__).resolve().parent
 KAFKA_LISTING = HERE / "kafka-jars.sha256"
@@ -29,11 +30,7 @@ TIMESCALE_FOLDER = f"timescaledb-{TIMESCALE_SUITE}-1"  # the number: of what is 
 TIMESCALE_PACKAGES = ("postgresql-17", "postgresql-17-timescaledb")
 TIMESCALE_BIN = Path("/usr/lib/postgresql/17/bin")  # within the folder
 COPY_PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
-APT_PACKAGES = {
-    "java": "default-jdk-headless",
-    "maven": "maven",
-    "postgres": "postgresql",
-}
+APT_PACKAGES = {"java": "default-jdk-headless", "maven": "maven", "postgres": "postgresql"}
 UNPACKED = {
     "prometheus": ("prometheus",),
     "promtool": ("prometheus", "promtool"),  # from Debian 13 on a package of its own
@@ -57,6 +54,10 @@ HOW_TO_GET = {
 
 class MissingPartError(Exception):
     """A real part is not on this machine; the message says which and how to get it."""
+
+
+def _lack(what: str) -> NoReturn:
+    raise MissingPartError(what)
 
 
 def cache() -> Path:
@@ -105,13 +106,10 @@ def streams_jars() -> Path:
 
 def jars(folder: Path, listing: Path) -> Path:
     """The folder again, every checksum verified. Raises MissingPartError."""
-    faults = jar_faults(folder, listing)
-    if faults:
-        count = len(faults)
-        msg = (
-            f"Apache Kafka {KAFKA_VERSION} is not in {folder} ({count} faults, {faults[0]}): make real-parts"
+    if faults := jar_faults(folder, listing):
+        _lack(
+            f"Apache Kafka {KAFKA_VERSION} is not in {folder} ({len(faults)} faults, {faults[0]}): make real-parts"
         )
-        raise MissingPartError(msg)
     return folder
 
 
@@ -125,8 +123,7 @@ def java() -> Path:
     for candidate in candidates:
         if candidate.exists() and _java_version(candidate) >= JAVA_MINIMUM:
             return candidate
-    msg = f"needed: {HOW_TO_GET['java']}"
-    raise MissingPartError(msg)
+    _lack(f"needed: {HOW_TO_GET['java']}")
 
 
 def _java_version(binary: Path) -> int:
@@ -147,8 +144,7 @@ def postgres_bin() -> Path:
     versions = {folder: _postgres_version(folder) for folder in folders}
     best = max(versions, key=lambda folder: versions[folder], default=None)
     if best is None or versions[best] < POSTGRES_MINIMUM:
-        msg = f"needed: {HOW_TO_GET['postgres']}"
-        raise MissingPartError(msg)
+        _lack(f"needed: {HOW_TO_GET['postgres']}")
     return best
 
 
@@ -164,19 +160,14 @@ def _postgres_version(folder: Path) -> int:
 def program(name: str) -> Path:
     """A program of Prometheus or Alertmanager, from the cache, else from PATH. Raises MissingPartError."""
     folders = [each for package in UNPACKED[name] for each in cache().glob(f"{package}_*/usr/bin/{name}")]
-    unpacked = sorted(folders, key=lambda path: _numbers(path.parts[-4].partition("_")[2]), reverse=True)
+    unpacked = sorted(folders, key=lambda path: [*map(int, re.findall(r"\d+", path.parts[-4]))], reverse=True)
     on_path = [path for each in (name, DEBIAN_NAMES.get(name, name)) if (path := shutil.which(each))]
     of_prometheus = "prometheus" in UNPACKED[name]
     for found in [*unpacked, *map(Path, on_path)]:
         if _monitor_version(found) >= (PROMETHEUS_MINIMUM if of_prometheus else ALERTMANAGER_MINIMUM):
             return found
     needed = HOW_TO_GET["prometheus" if of_prometheus else "alertmanager"]
-    msg = f"needed: {needed}; on Debian or Ubuntu: make real-parts"
-    raise MissingPartError(msg)
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(number) for number in re.findall(r"\d+", text)]
+    _lack(f"needed: {needed}; on Debian or Ubuntu: make real-parts")
 
 
 def _monitor_version(binary: Path) -> tuple[int, ...]:
@@ -207,8 +198,7 @@ def unpack(package: str) -> None:
     """
     needed = HOW_TO_GET["alertmanager" if "alertmanager" in package else "prometheus"]
     if not shutil.which("apt-get"):
-        msg = f"needed: {needed}"
-        raise MissingPartError(msg)
+        _lack(f"needed: {needed}")
     cache().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache()) as scratch:
         try:
@@ -250,11 +240,9 @@ def timescale_root() -> Path:
     """The root folder of a Debian with PostgreSQL 17 and TimescaleDB, to be run by chroot. Raises MissingPartError."""
     root = cache() / TIMESCALE_FOLDER
     if os.geteuid() != 0:
-        msg = "needed: root, to run TimescaleDB by chroot, or POINTSMAN_TEST_DSN of a server that has it"
-        raise MissingPartError(msg)
+        _lack("needed: root, to run TimescaleDB by chroot, or POINTSMAN_TEST_DSN of a server that has it")
     if not (root / "complete").exists():
-        msg = f"TimescaleDB's Apache edition is not in {root}: make real-parts, as root on Debian or Ubuntu"
-        raise MissingPartError(msg)
+        _lack(f"TimescaleDB's Apache edition is not in {root}: make real-parts, as root on Debian or Ubuntu")
     return root
 
 
@@ -274,8 +262,7 @@ def make_timescale() -> Path:
             msg = f"TimescaleDB's Apache edition could not be fetched ({error})"
             raise MissingPartError(msg) from error
         if not (made / "dev" / "null").is_char_device():
-            msg = "TimescaleDB's Apache edition needs the right to make device files (mknod) for its chroot"
-            raise MissingPartError(msg)
+            _lack("TimescaleDB's Apache edition needs the right to make device files (mknod) for its chroot")
         made.chmod(0o755)
         (made / "complete").touch()
         shutil.rmtree(root, ignore_errors=True)
@@ -304,15 +291,12 @@ def missing() -> list[str]:
     parts = []
     if not os.environ.get("POINTSMAN_TEST_KAFKA"):
         parts += _lacking("java", java)
-        if _lacks_jars() and not shutil.which("mvn"):
+        faults = jar_faults(jar_folder()) or jar_faults(streams_folder(), STREAMS_LISTING)
+        if faults and not shutil.which("mvn"):
             parts.append("maven")
     if not os.environ.get("POINTSMAN_TEST_DSN"):
         parts += _lacking("postgres", postgres_bin)
     return parts
-
-
-def _lacks_jars() -> bool:
-    return bool(jar_faults(jar_folder()) or jar_faults(streams_folder(), STREAMS_LISTING))
 
 
 def _lacking(name: str, find: Callable[[], object]) -> list[str]:
@@ -328,8 +312,7 @@ def install(parts: list[str]) -> None:
     needed = "\n  ".join(HOW_TO_GET[part] for part in parts)
     packages = [APT_PACKAGES[part] for part in parts]
     if os.geteuid() != 0 or not shutil.which("apt-get"):
-        msg = f"needed:\n  {needed}\non Debian or Ubuntu: sudo apt-get install {' '.join(packages)}"
-        raise MissingPartError(msg)
+        _lack(f"needed:\n  {needed}\non Debian or Ubuntu: sudo apt-get install {' '.join(packages)}")
     try:
         apt_install(packages)
     except subprocess.CalledProcessError as error:
@@ -364,8 +347,7 @@ def fetch_jars(target: Path, listing: Path = KAFKA_LISTING, pom: Path = HERE / "
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         fetched = Path(scratch) / "libs"
         _maven_copy(fetched, pom, repository=Path(scratch) / "maven")
-        faults = jar_faults(fetched, listing)
-        if faults:
+        if faults := jar_faults(fetched, listing):
             msg = f"what Maven fetched is not what is listed in {listing.name}: " + "; ".join(faults)
             raise MissingPartError(msg)
         shutil.rmtree(target, ignore_errors=True)
@@ -385,8 +367,7 @@ def _maven_copy(folder: Path, pom: Path, repository: Path) -> None:
 def main(arguments: Sequence[str] = ()) -> int:
     """Set up what is missing and say what there is; the exit code is 1 when something cannot be had."""
     try:
-        parts = missing()
-        if parts:
+        if parts := missing():
             install(parts)
         if os.environ.get("POINTSMAN_TEST_KAFKA"):
             print(f"Kafka: the one at {os.environ['POINTSMAN_TEST_KAFKA']}")

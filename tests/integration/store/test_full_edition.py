@@ -17,7 +17,7 @@ from psycopg import sql
 from pointsman.schemas.feedback import Feedback
 from pointsman.streams.store import AuditStore, edition
 from pointsman.streams.store.check import aggregates_check
-from pointsman.streams.store.edition import AGGREGATES, Wanted
+from pointsman.streams.store.edition import AGGREGATES, MINUTES, Wanted
 from pointsman.streams.store.migrate import migrate
 from tests.integration.store.helpers import batch
 from tests.support.outcomes import feedback, outcome
@@ -97,7 +97,7 @@ def run_policy(connection: psycopg.Connection, kind: str) -> None:
         "SELECT job_id FROM timescaledb_information.jobs WHERE proc_name = %s AND hypertable_schema = 'ml_learning'",
         (f"policy_{kind}",),
     ).fetchall()
-    assert len(jobs) == len(AGGREGATES)
+    assert len(jobs) == len(MINUTES)
     for (job,) in jobs:
         connection.execute(sql.SQL("CALL run_job({})").format(sql.Literal(job)))
 
@@ -169,7 +169,7 @@ async def test_compressed_minutes_take_late_truth_however_much_must_be_unpacked(
         "SELECT hypertable_name::text, bool_and(is_compressed) FROM timescaledb_information.chunks"
         " WHERE hypertable_schema = 'ml_learning' AND hypertable_name LIKE '%_shards' GROUP BY 1"
     ).fetchall()
-    assert len(packed) == len(AGGREGATES) - 1, "no fallbacks"
+    assert len(packed) == len(MINUTES) - 2, "no fallbacks and no shadows"
     assert all(all_of_them for _, all_of_them in packed)
     assert await unequal(full) == []
     # The bound that a session has by default: the store lifts it for itself.
@@ -198,7 +198,7 @@ async def test_figures_older_than_the_retention_go_and_those_within_stay(
         await store.write(told(0, feedback("e", "d0-0", label="none"), feedback("e", "d0-1", label="none")))
         await until(lambda: materialised_until(owner, "decision_hours") is not None)
         made = await edition.apply(full, Wanted(aggregate_retention_days=20))
-        assert made.steps == [f"retention of {table} after 20 days" for table in AGGREGATES.values()]
+        assert made.steps == [f"retention of {table} after 20 days" for table in MINUTES]
         run_policy(owner, "retention")
         for view in ("decision_minutes", "decision_label_minutes"):
             assert owner.execute(f"SELECT minute FROM ml_learning.{view}".encode()).fetchall() == [
@@ -207,7 +207,9 @@ async def test_figures_older_than_the_retention_go_and_those_within_stay(
         by_hour = "SELECT hour FROM ml_learning.decision_hours"
         expected = [(NOW.replace(minute=0, second=0),)]
         assert await until(lambda: owner.execute(by_hour).fetchall() == expected, WITHIN_S) < WITHIN_S
-    assert {each.what for each in await unequal(full)} == {"minutes", "latency", "truths", "labels"}
+    assert {each.what for each in await unequal(full)} == {
+        "minutes", "latency", "truths", "labels", "scores", "confidences", "flags",
+    }  # fmt: skip
     assert await unequal(full, retention_days=20) == []
 
 
@@ -221,12 +223,12 @@ async def test_policies_follow_the_settings(full: str) -> None:
         "compression": "missing",
         "retention": "missing",
     }
-    assert len((await edition.apply(full, other)).steps) == 2 * len(AGGREGATES)
+    assert len((await edition.apply(full, other)).steps) == 2 * len(MINUTES)
     assert await states(other) == dict.fromkeys(edition.FEATURES, "present") | {"compression": "off"}
     changed = Wanted(compress_after_days=3, aggregate_retention_days=91)
-    assert len((await edition.apply(full, changed)).steps) == 2 * len(AGGREGATES)
+    assert len((await edition.apply(full, changed)).steps) == 2 * len(MINUTES)
     assert (await edition.apply(full, changed)).steps == []
-    assert len((await edition.apply(full, Wanted())).steps) == 2 * len(AGGREGATES)
+    assert len((await edition.apply(full, Wanted())).steps) == 2 * len(MINUTES)
 
 
 async def test_a_policy_that_fails_is_told(full: str, owner: psycopg.Connection) -> None:

@@ -111,6 +111,8 @@ def test_a_fetch_of_timescaledb_that_fails_leaves_nothing_and_is_no_failure_of_t
     monkeypatch.setattr(real_parts, "_debootstrap", without_network)
     monkeypatch.setattr(real_parts, "postgres_bin", lambda: tmp_path)
     monkeypatch.setattr(real_parts, "apt_install", lambda _: None)
+    monkeypatch.setattr(real_parts, "fetch_monitors", lambda: None)
+    monkeypatch.setattr(real_parts, "program", Path)
     assert real_parts.main() == 0
     said = capsys.readouterr()
     assert "PostgreSQL" in said.out

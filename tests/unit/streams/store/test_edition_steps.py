@@ -11,6 +11,7 @@ from pointsman.streams.store.edition import (
     APPEND_ONLY,
     FEATURES,
     HYPERTABLES,
+    MINUTES,
     REFRESH_S,
     Found,
     Policy,
@@ -30,7 +31,7 @@ DONE = Found(
     views=frozenset(AGGREGATES),
     policies={
         **{(f"{view}_cagg", "refresh"): Policy(None, REFRESH_S) for view in AGGREGATES},
-        **{(table, "compression"): Policy(7) for table in AGGREGATES.values()},
+        **{(table, "compression"): Policy(7) for table in MINUTES},
     },
 )
 
@@ -60,7 +61,7 @@ def test_the_extension_comes_first_and_then_what_every_edition_has() -> None:
 
 def test_the_full_edition_has_all_of_it_and_a_done_one_needs_nothing() -> None:
     made = names(Found(server=FULL))
-    assert len(made) == len(HYPERTABLES) + 4 * len(AGGREGATES)
+    assert len(made) == len(HYPERTABLES) + 2 * len(AGGREGATES) + 2 * len(MINUTES)
     assert len(set(made)) == len(made)
     assert names(DONE) == []
 
@@ -85,8 +86,8 @@ def test_a_view_that_was_made_anew_and_a_policy_of_another_hand_are_put_right() 
 def test_policies_follow_the_settings() -> None:
     wanted = Wanted(compress_after_days=0, aggregate_retention_days=30)
     assert names(DONE, wanted) == [
-        *(f"compression of {table} no longer" for table in AGGREGATES.values()),
-        *(f"retention of {table} after 30 days" for table in AGGREGATES.values()),
+        *(f"compression of {table} no longer" for table in MINUTES),
+        *(f"retention of {table} after 30 days" for table in MINUTES),
     ]
     assert Wanted.of(Settings(compress_after_days=3, aggregate_retention_days=4)) == Wanted(3, 4)
     assert Wanted.of(Settings()) == Wanted()
