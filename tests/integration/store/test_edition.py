@@ -9,12 +9,12 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
-from pointsman.streams.store import AuditStore, MigrationError, edition
+from pointsman.streams.store import AuditStore, MigrationError, StoreUnavailable, edition
 from pointsman.streams.store.check import aggregates_check
 from pointsman.streams.store.edition import APPEND_ONLY, HYPERTABLES, Wanted
 from pointsman.streams.store.migrate import migrate, migrations
 from tests.integration.store.helpers import batch, count
-from tests.support.outcomes import feedback, outcome, shadow
+from tests.support.outcomes import START, feedback, outcome, shadow
 from tests.support.postgres import fresh_database
 
 COLUMNS = """
@@ -160,6 +160,30 @@ async def test_rows_of_every_earlier_version_are_moved_and_none_is_lost_or_chang
             "SELECT max(seq), count(DISTINCT seq) FROM ml_learning.decision_feedback"
         ).fetchone()
     assert row == (21, 21)
+
+
+async def test_a_sink_goes_on_while_its_tables_are_moved(database: str) -> None:
+    """As the sink does it: after an error that may pass it reads its position and goes on from there."""
+    await migrate(database)
+    topics = ("decision-outcomes", "decision-feedback")
+    moved = asyncio.create_task(edition.apply(database, Wanted()))
+    async with AuditStore(database) as store, asyncio.timeout(60):
+        at = dict.fromkeys(topics, 0)
+        while not moved.done() or min(at.values()) < 10:
+            try:
+                at = {topic: await store.position("sink", "cluster-1", topic, 0) or 0 for topic in topics}
+                n, e = at.values()
+                await store.write(batch(n, n + 1, [outcome(n, decided_at=START)], topic=topics[0]))
+                told = [feedback(f"e{e}", f"d0-{e}", label="none")]
+                await store.write(batch(e, e + 1, topic=topics[1], feedback=told))
+            except StoreUnavailable:
+                continue
+        await moved
+        at = {topic: await store.position("sink", "cluster-1", topic, 0) or 0 for topic in topics}
+    assert await unequal(database) == []
+    assert [len(rows(database, table)) for table in ("agent_decisions", "decision_feedback")] == list(
+        at.values()
+    )
 
 
 async def test_a_server_that_will_not_make_the_extension_works_without_it(database: str) -> None:
