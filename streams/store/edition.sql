@@ -72,6 +72,9 @@ WHERE job.proc_name IN (
 CREATE EXTENSION timescaledb
 
 -- name: hypertable
+-- Writers are stopped at their first statement. One that waited for the table itself would have seen a plain table,
+-- and would then write where nobody reads: TimescaleDB looks before it waits.
+LOCK TABLE ml_learning.sink_offsets, ml_learning.decision_truths IN EXCLUSIVE MODE;
 SELECT create_hypertable(
     'ml_learning.{table}', '{column}', chunk_time_interval => interval '{days} days',
     create_default_indexes => false, migrate_data => true
@@ -79,7 +82,8 @@ SELECT create_hypertable(
 
 -- name: append_only_hypertable
 -- Rows that are there already are moved, and the table then emptied by TRUNCATE, which an append-only table refuses:
--- its trigger is away for the time of this transaction, and the table locked.
+-- its trigger is away for the time of this transaction, and the table locked; writers as above.
+LOCK TABLE ml_learning.sink_offsets, ml_learning.decision_truths IN EXCLUSIVE MODE;
 DROP TRIGGER append_only_whole ON ml_learning.{table};
 SELECT create_hypertable(
     'ml_learning.{table}', '{column}', chunk_time_interval => interval '{days} days',

@@ -56,9 +56,6 @@ _PASSING_STATES: Final = ("08", "25006", "28", "3D", "40", "53", "55P03", "57", 
 deadlock, out of resources (53100: disk full), locked, shutting down or cancelled, input and output."""
 _MISSING_STATES: Final = ("42P01", "42703", "42883", "3F000")
 """Undefined table, column, function, schema."""
-_NOT_SUPPORTED: Final = "0A000"
-_MOVED: Final = "root table of hypertable"
-"""What TimescaleDB says to a COPY that waited while its table was moved into chunks. Begun anew it finds them."""
 
 
 def translate(error: psycopg.Error) -> PointsmanError | None:
@@ -69,8 +66,6 @@ def translate(error: psycopg.Error) -> PointsmanError | None:
         return StoreUnavailable(f"the database does not answer: {_first_line(error)}") if lost else None
     if state.startswith(_MISSING_STATES):
         return NotMigrated(f"{_first_line(error)}: run `pointsman db migrate`")
-    if state == _NOT_SUPPORTED and _MOVED in str(error):
-        return StoreUnavailable(f"a table was made a hypertable meanwhile: {_first_line(error)}")
     if state.startswith(_PASSING_STATES):
         return StoreUnavailable(f"the database refuses for now ({state}): {_first_line(error)}")
     return None
