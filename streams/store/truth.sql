@@ -47,6 +47,10 @@ FROM unnest(
 ) AS new (decision_id, agent_name, told, minute, arm, shard, asked_at, served, rules, ml)
 WHERE truth.decision_id = new.decision_id AND truth.agent_name = new.agent_name
 
+-- name: nothing_waits
+-- A row where no decision at all is waited for.
+SELECT 1 WHERE NOT EXISTS (SELECT FROM ml_learning.decision_truths WHERE minute IS NULL)
+
 -- name: waiting
 SELECT decision_id, agent_name FROM ml_learning.decision_truths
 WHERE minute IS NULL AND decision_id = ANY(%s::text[])

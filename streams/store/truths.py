@@ -80,6 +80,9 @@ async def with_outcomes(
     await lock(connection, {outcome.place.partition for outcome in outcomes})
     alone = [each for each in outcomes if each.answers.ml is None and each.status == "final"]
     await _agree(connection, [(each.decision_id, each.place, None) for each in alone], topic_ids)
+    # Mostly nothing waits, and to hand thousands of ids over for that would cost as much as to write them.
+    if await (await connection.execute(_SQL["nothing_waits"])).fetchone():
+        return
     ids = [clean(outcome.decision_id) for outcome in outcomes if outcome.status == "final"]
     cursor = await connection.execute(_SQL["waiting"], (ids,))
     if early := await cursor.fetchall():
