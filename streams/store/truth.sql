@@ -115,14 +115,35 @@ SET decisions = stored.decisions + excluded.decisions
 
 -- name: add_agreements
 -- Of a shadow answer (its decider is given) only where it is the first one; of an outcome (none is given) whichever came.
+-- Looked up one by one: a join of whole batches was planned as one of whole tables, and took seconds.
 INSERT INTO ml_learning.decision_shadow_shards AS stored (agent_name, minute, arm, shard, answers, agreements)
 SELECT
-    decided.agent_name, ml_learning.minute_of(decided.created_at), decided.arm, decided.partition,
-    count(*), count(*) FILTER (WHERE decided.ml_prediction = decided.rules_prediction)
+    decided.agent_name, ml_learning.minute_of(decided.created_at), decided.arm, answered.partition,
+    count(*), count(*) FILTER (WHERE shadow.prediction = decided.rules_prediction)
 FROM unnest(%s::text[], %s::integer[], %s::integer[], %s::bigint[], %s::text[])
     AS answered (decision_id, topic_id, partition, request_offset, decider)
-JOIN ml_learning.answered_decisions AS decided USING (decision_id, topic_id, partition, request_offset)
-WHERE decided.ml_in_shadow AND (answered.decider IS NULL OR answered.decider = decided.ml_decider)
+CROSS JOIN LATERAL (
+    SELECT s.decider, s.prediction
+    FROM ml_learning.decision_shadows AS s
+    WHERE s.topic_id = answered.topic_id
+        AND s.partition = answered.partition
+        AND s.request_offset = answered.request_offset
+        AND s.decision_id = answered.decision_id
+    ORDER BY s.known_at, s.answered_at
+    LIMIT 1
+) AS shadow
+CROSS JOIN LATERAL (
+    SELECT d.agent_name, d.created_at, d.arm, d.rules_prediction
+    FROM ml_learning.agent_decisions AS d
+    WHERE d.decision_id = answered.decision_id
+        AND d.topic_id = answered.topic_id
+        AND d.partition = answered.partition
+        AND d.request_offset = answered.request_offset
+        AND d.status = 'final'
+        AND d.ml_decider IS NULL
+    LIMIT 1
+) AS decided
+WHERE answered.decider IS NULL OR answered.decider = shadow.decider
 GROUP BY 1, 2, 3, 4
 ORDER BY 1, 2, 3, 4
 ON CONFLICT (agent_name, minute, arm, shard) DO UPDATE SET
