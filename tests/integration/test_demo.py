@@ -75,6 +75,13 @@ def test_a_small_history_goes_through_whole_and_can_be_explained_afterwards(
     assert found["twins"]["n"] == 13
     assert any("only 13 decisions have a known truth" in note for note in found["notes"])
 
+    page = open_folder / "page.html"
+    drawn = run(open_folder, "dashboard", "page", "--last", "30m", "--out", str(page))
+    assert drawn.returncode == 0, drawn.stderr
+    assert (
+        page.read_text(encoding="utf-8").count("<svg") == 7
+    )  # all but the fallbacks, of which there are none
+
     explained = run(open_folder, "explain", found["example"], "--json")
     assert explained.returncode == 0, explained.stderr
     told = json.loads(explained.stdout)
