@@ -81,8 +81,10 @@ class Validator:
         for record in records:
             value, request_id = record.value or b"", ""
             try:
-                if not value or len(value) > self._bytes_max or too_deep(value) or not value.isascii():
-                    self._check_bytes(value)
+                if not value or len(value) > self._bytes_max or too_deep(value):
+                    raise self._unread(value)
+                if not value.isascii():
+                    _check_utf8(value)
                 request = _decode_request(value)
                 request_id = request.id
                 decoder = self._inputs.get(request.agent)
@@ -107,21 +109,13 @@ class Validator:
                 checked.rejected.append(Rejected(record, error_of(record, error), request_id))
         return checked
 
-    def _check_bytes(self, value: bytes) -> None:
-        """Raises `InvalidMessage` for what the decoder must not see, or would let pass."""
+    def _unread(self, value: bytes) -> InvalidMessage:
+        """Why the decoder does not see it: there is nothing, too much, or it is too deep."""
         if not value:
-            raise InvalidMessage("empty_value", "value", "a JSON object")
+            return InvalidMessage("empty_value", "value", "a JSON object")
         if len(value) > self._bytes_max:
-            raise InvalidMessage("too_large", "value", f"at most {self._bytes_max} bytes, not {len(value)}")
-        if too_deep(value):
-            raise InvalidMessage("too_deep", "value", f"at most {DEPTH_MAX} levels of arrays and objects")
-        # The decoder looks into what it knows only; what it skips goes out again in the outcome's `input`.
-        try:
-            value.decode()
-        except UnicodeDecodeError as error:
-            raise InvalidMessage(
-                "not_json", "value", f"UTF-8 ({error.reason} at byte {error.start})"
-            ) from error
+            return InvalidMessage("too_large", "value", f"at most {self._bytes_max} bytes, not {len(value)}")
+        return InvalidMessage("too_deep", "value", f"at most {DEPTH_MAX} levels of arrays and objects")
 
     def _misplaced(self, request: DecisionRequest) -> InvalidMessage:
         """Why a request is none of a loaded agent, or has another one's key."""
@@ -181,3 +175,11 @@ def cut(text: str) -> bytes:
     """A text of somebody else's, short enough for a header."""
     raw = text.encode("utf-8", "replace")
     return raw if len(raw) <= TEXT_BYTES_MAX else raw[:TEXT_BYTES_MAX].decode("utf-8", "ignore").encode()
+
+
+def _check_utf8(value: bytes) -> None:
+    """The decoder looks into what it knows only; what it skips goes out again in the outcome's `input`."""
+    try:
+        value.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidMessage("not_json", "value", f"UTF-8 ({error.reason} at byte {error.start})") from error
