@@ -62,12 +62,14 @@ CREATE TRIGGER only_digested_days BEFORE INSERT ON ml_learning.audit_deletions
 FOR EACH ROW EXECUTE FUNCTION ml_learning.only_digested_days();
 
 -- As before, but for rows of a day whose expiry stands in audit_deletions, and for guards of rows that are gone.
--- So not even the owner can delete a row without a record of it, unless it takes the triggers away.
+-- So not even the owner can delete a row without a record of it, unless it takes the triggers away. And it names the table
+-- that people know, not the chunk of a hypertable.
 CREATE OR REPLACE FUNCTION ml_learning.refuse_change() RETURNS trigger
 LANGUAGE plpgsql AS $$
 DECLARE
     written date;
     expired boolean := false;
+    refused text;
 BEGIN
     IF TG_OP = 'DELETE' THEN
         CASE TG_TABLE_NAME
@@ -100,7 +102,11 @@ BEGIN
             RETURN OLD;
         END IF;
     END IF;
-    RAISE EXCEPTION '%.% is append-only: % is refused', TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_OP
+    SELECT format('%s.%s', s.nspname, c.relname) INTO refused
+    FROM pg_class AS c
+    JOIN pg_namespace AS s ON s.oid = c.relnamespace
+    WHERE c.oid = coalesce((SELECT inhparent FROM pg_inherits WHERE inhrelid = TG_RELID LIMIT 1), TG_RELID);
+    RAISE EXCEPTION '% is append-only: % is refused', refused, TG_OP
         USING ERRCODE = 'insufficient_privilege',
               HINT = 'Write a new row; the latest known_at counts.';
 END $$;

@@ -92,6 +92,15 @@ def _of_lane(metric: str, lane: str) -> str:
 _SHARE_IS_BAD: Final = (Threshold(0, "red"), Threshold(0.75, "orange"), Threshold(0.85, "green"))
 
 
+_STAGE: Final = Panel(
+    title="Rollout stage",
+    description="Percentage that the flag wanted for the candidate, and what it was given. Vertical marks: the flag was changed.",
+    unit="percent",
+    least=0,
+    greatest=100,
+    queries=(sql("stage"),),
+)
+
 _MODEL: Final = (
     Panel(
         title="Decisions by source",
@@ -156,14 +165,7 @@ _MODEL: Final = (
         greatest=1,
         queries=(sql("agreement"),),
     ),
-    Panel(
-        title="Rollout stage",
-        description="Percentage that the flag wanted for the candidate, and what it was given. Vertical marks: the flag was changed.",
-        unit="percent",
-        least=0,
-        greatest=100,
-        queries=(sql("stage"),),
-    ),
+    _STAGE,
 )
 
 
@@ -264,14 +266,7 @@ _ROLLOUT: Final = (
         least=0,
         queries=(sql("cost"),),
     ),
-    Panel(
-        title="Rollout stage",
-        description="Percentage that the flag wanted for the candidate, and what it was given. Vertical marks: the flag was changed.",
-        unit="percent",
-        least=0,
-        greatest=100,
-        queries=(sql("stage"),),
-    ),
+    _STAGE,
 )
 
 
