@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -19,10 +19,11 @@ from pointsman.streams.settings import Loaded, Settings
 
 if TYPE_CHECKING:
     from pointsman.streams.dashboards.ask import Window
+    from pointsman.streams.dashboards.draw import Changes
     from pointsman.streams.dashboards.panels import Dashboard
+    from pointsman.streams.dashboards.picture import Shown
 
-Of = Literal["model", "rollout", "pipeline"]
-_LAST: Final = re.compile(r"([1-9][0-9]{0,5})([mhd])")
+_LAST: Final = re.compile(r"([1-9][0-9]{0,4})([mhd])")
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days"}
 
 dashboards = typer.Typer(help="Figures as pictures: a page, or Grafana's files.", no_args_is_help=True)
@@ -58,22 +59,21 @@ def page(
     Example:  pointsman dashboard page --last 1h --out figures.html
     """
     from pointsman.streams.dashboards.ask import Window  # noqa: PLC0415
+    from pointsman.streams.dashboards.page import page as draw_page  # noqa: PLC0415
+    from pointsman.streams.dashboards.panels import slug  # noqa: PLC0415
+    from pointsman.streams.dashboards.picture import alone  # noqa: PLC0415
 
     if prometheus and not prometheus.startswith(("http://", "https://")):
         msg = f"--prometheus: an address as http://127.0.0.1:9090, not {prometheus!r}"
         raise Usage(msg)
-    end = datetime.now(UTC).replace(
-        second=0, microsecond=0
-    )  # the minute that is not over yet would look like a fall
-    window = Window(agent, end - span(last), end)
-    text, drawn = reach.run(_page(loaded.settings, chosen(of, agent), window, prometheus))
-    out.write_text(text, encoding="utf-8")
-    console().print(f"wrote {out}", markup=False)
+    # The minute that is not over yet would look like a fall.
+    end = datetime.now(UTC).replace(second=0, microsecond=0)
+    window, board = Window(agent, end - span(last), end), chosen(of, agent)
+    shown, changes = reach.run(_found(loaded.settings, board, window, prometheus))
+    _write(out, draw_page(board, window, shown, changes))
     if pictures is not None:
-        pictures.mkdir(parents=True, exist_ok=True)
-        for name, picture in drawn.items():
-            (pictures / f"{name}.svg").write_text(picture, encoding="utf-8")
-        console().print(f"wrote {len(drawn)} pictures to {pictures}", markup=False)
+        for each in shown:
+            _write(pictures / f"{slug(each.panel.title)}.svg", alone(each, window, changes))
 
 
 @dashboards.command("grafana")
@@ -93,12 +93,9 @@ def grafana(
         msg = f"Grafana's files need {error.name}: pip install 'pointsman[grafana]'"
         raise Usage(msg) from error
 
-    out.mkdir(parents=True, exist_ok=True)
     for of in ("model", "rollout", "pipeline"):
         made = chosen(of, agent)
-        path = out / f"{made.uid}.json"
-        path.write_text(text(made, "" if of == "pipeline" else agent, docs), encoding="utf-8")
-        console().print(f"wrote {path}", markup=False)
+        _write(out / f"{made.uid}.json", text(made, "" if of == "pipeline" else agent, docs))
 
 
 def chosen(of: str, agent: str) -> Dashboard:
@@ -128,12 +125,26 @@ def span(text: str) -> timedelta:
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
-async def _page(
+def _write(path: Path, text: str) -> None:
+    """Raises `Usage` where the file cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        msg = f"{path} cannot be written: {error.strerror}"
+        raise Usage(msg) from error
+    console().print(f"wrote {path}", markup=False)
+
+
+async def _found(
     settings: Settings, dashboard: Dashboard, window: Window, prometheus: str
-) -> tuple[str, dict[str, str]]:
+) -> tuple[list[Shown], Changes]:
+    from pointsman.streams.dashboards import draw  # noqa: PLC0415
+
     dsn = reach.dsn(settings)
     if dsn:
-        return await _drawn(dsn, dashboard, window, prometheus)
+        async with reach.connection(dsn) as connection:
+            return await draw.found(connection, dashboard, window, prometheus)
     kept = reach.kept_databases(settings)
     if not kept:
         raise WorkerNotRunning(NOTHING_RUNS)
@@ -143,14 +154,5 @@ async def _page(
 
     # Nothing is written there any more, so the last minute is over as well: of a demo it may be the only one.
     window = msgspec.structs.replace(window, end=window.end + timedelta(minutes=1))
-    async with EmbeddedPostgres(kept[0]) as server:
-        return await _drawn(server.dsn, dashboard, window, prometheus)
-
-
-async def _drawn(
-    dsn: str, dashboard: Dashboard, window: Window, prometheus: str
-) -> tuple[str, dict[str, str]]:
-    from pointsman.streams.dashboards import draw  # noqa: PLC0415
-
-    async with reach.connection(dsn) as connection:
-        return await draw.drawn(connection, dashboard, window, prometheus)
+    async with EmbeddedPostgres(kept[0]) as server, reach.connection(server.dsn) as connection:
+        return await draw.found(connection, dashboard, window, prometheus)

@@ -7,7 +7,6 @@ import math
 import re
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeAlias
-from urllib.error import URLError
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
@@ -80,7 +79,7 @@ def of_prometheus(url: str, query: Query, window: Window) -> Series:
         address = f"{url.rstrip('/')}/api/v1/query_range?{urlencode(asked)}"
         with urlopen(address, timeout=_PROMETHEUS_S) as answer:  # noqa: S310 - checked where it is given
             result = json.load(answer)["data"]["result"]
-    except (URLError, OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         msg = f"Prometheus at {url} does not answer {query.name}: {error}"
         raise PrometheusUnavailable(msg) from error
     found: Series = {}

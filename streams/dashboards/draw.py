@@ -1,4 +1,4 @@
-"""A dashboard from its queries to its page, or to pictures."""
+"""A dashboard's queries asked, and what was found for its panels."""
 
 from __future__ import annotations
 
@@ -7,32 +7,23 @@ from typing import TypeAlias
 
 from pointsman.streams.dashboards import ask
 from pointsman.streams.dashboards.ask import PrometheusUnavailable, Series, Window
-from pointsman.streams.dashboards.page import page
-from pointsman.streams.dashboards.panels import Dashboard, Panel, slug
-from pointsman.streams.dashboards.picture import Shown, alone
+from pointsman.streams.dashboards.panels import Dashboard, Panel
+from pointsman.streams.dashboards.picture import Shown
 from pointsman.streams.store.pool import Connection
 
 UNASKED = "some of it stands in Prometheus: name it with --prometheus"
 Changes: TypeAlias = list[tuple[float, str]]
 
 
-async def drawn(
+async def found(
     connection: Connection, dashboard: Dashboard, window: Window, prometheus: str = ""
-) -> tuple[str, dict[str, str]]:
-    """The page, and each panel as SVG by its title's slug. A Prometheus that does not answer costs its own panels only."""
-    shown, changes = await _found(connection, dashboard, window, prometheus)
-    pictures = {slug(each.panel.title): alone(each, window, changes) for each in shown}
-    return page(dashboard, window, shown, changes), pictures
-
-
-async def _found(
-    connection: Connection, dashboard: Dashboard, window: Window, prometheus: str
 ) -> tuple[list[Shown], Changes]:
+    """Every panel, and when what was changed (seconds since 1970). A Prometheus that is away costs its own panels only."""
     shown = [await _shown(connection, panel, window, prometheus) for panel in dashboard.panels]
     if dashboard.changes is None:
         return shown, []
-    found = await ask.rows(connection, dashboard.changes, window)
-    return shown, [(at.timestamp(), str(what)) for at, what in found]
+    changed = await ask.rows(connection, dashboard.changes, window)
+    return shown, [(at.timestamp(), str(what)) for at, what in changed]
 
 
 async def _shown(connection: Connection, panel: Panel, window: Window, prometheus: str) -> Shown:

@@ -19,6 +19,7 @@ from pointsman.schemas.outcome import Outcome, ShadowAnswer
 from pointsman.schemas.signature import HEADER, sign
 from pointsman.streams.dashboards import ask, draw, panels
 from pointsman.streams.dashboards.ask import Window
+from pointsman.streams.dashboards.page import page
 from tests.support.kafka import Kafka
 from tests.support.pipeline import Pipeline, async_wait_for, request
 from tests.support.recomputed import Recomputed, Series
@@ -182,9 +183,11 @@ async def test_every_figure_of_an_hour_is_that_of_the_raw_topics(
             assert [text.split(": ")[1] for _, text in changes] == [
                 f"{percentage} %" for percentage, _ in STAGES
             ]
-            page, pictures = await draw.drawn(connection, panels.of_model(AGENT), window)
-        assert page.count("<svg") == len(pictures) == 8
-        assert "no data" not in page
+            board = panels.of_model(AGENT)
+            panels_found, moments = await draw.found(connection, board, window)
+        text = page(board, window, panels_found, moments)
+        assert text.count("<svg") == len(panels_found) == 8
+        assert "no data" not in text
     finally:
         later.close()
 
