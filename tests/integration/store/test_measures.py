@@ -20,6 +20,7 @@ from pointsman.models.satisfaction import WEIGHTS, Signal, Weight
 from pointsman.schemas.outcome import Answers
 from pointsman.streams.store import AuditStore
 from pointsman.streams.store.check import aggregates_check
+from pointsman.streams.store.queries import load
 from tests.integration.store.helpers import batch
 from tests.support.outcomes import START, answer, feedback, outcome, shadow
 
@@ -288,3 +289,31 @@ def test_nothing_is_told_or_shown_while_there_is_no_database() -> None:
                 await store.standings()
 
     asyncio.run(ask())
+
+
+async def test_shadow_answers_are_found_by_their_keys_and_not_by_going_through_tables(
+    store: AuditStore, people: psycopg.Connection
+) -> None:
+    """Whatever the server knows of its tables: a batch was once joined with all that was ever decided."""
+    count = 3_000
+    await store.write(batch(0, count, [outcome(n) for n in range(count)]))
+    await store.write(batch(0, count, topic=SHADOWS, shadows=[shadow(n) for n in range(count)]))
+    for analysed in (False, True):
+        if analysed:
+            people.execute("ANALYZE")
+        topic = one(people, "SELECT id FROM ml_learning.kafka_topics WHERE topic = 'decision-requests'")
+        places: Any = [
+            [f"d0-{n}" for n in range(500)],
+            [topic] * 500,
+            [0] * 500,
+            list(range(500)),
+            [None] * 500,
+        ]
+        (plan,) = one(people, "EXPLAIN (FORMAT JSON) " + load("truth.sql")["add_agreements"].decode(), places)
+        reads = [node["Node Type"] for node in nodes(plan["Plan"]) if "Relation Name" in node]
+        assert len(reads) >= 3
+        assert "Seq Scan" not in reads
+
+
+def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    return [plan, *(node for each in plan.get("Plans", []) for node in nodes(each))]
