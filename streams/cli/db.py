@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pointsman.streams.cli import reach
-from pointsman.streams.cli.failure import FAILED, NOTHING_RUNS
+from pointsman.streams.cli.failure import FAILED
 from pointsman.streams.cli.options import DATABASE, PLACE, with_settings
 from pointsman.streams.cli.out import AsJson, console, note, print_json, table
-from pointsman.streams.errors import WorkerNotRunning
 from pointsman.streams.settings import Loaded, Settings
 
 if TYPE_CHECKING:
@@ -18,13 +17,6 @@ if TYPE_CHECKING:
     from pointsman.streams.store.edition import Made, Wanted
 
 database = typer.Typer(help="Tables of this deployment.", no_args_is_help=True)
-
-
-def _dsn(settings: Settings) -> str:
-    found = reach.dsn(settings)
-    if not found:
-        raise WorkerNotRunning(NOTHING_RUNS)
-    return found
 
 
 @database.command("migrate")
@@ -43,7 +35,7 @@ def migrate(
     """
     from pointsman.streams.store.edition import Wanted  # noqa: PLC0415 - imports the driver
 
-    dsn, wanted = _dsn(loaded.settings), Wanted.of(loaded.settings)
+    dsn, wanted = reach.the_dsn(loaded.settings), Wanted.of(loaded.settings)
     if plan:
         _print_plan(dsn, wanted, as_json=as_json)
         return
@@ -88,7 +80,7 @@ def status(loaded: Loaded, *, as_json: AsJson = False) -> None:
     """
     from pointsman.streams.store import edition, migrate  # noqa: PLC0415
 
-    dsn = _dsn(loaded.settings)
+    dsn = reach.the_dsn(loaded.settings)
 
     async def look() -> tuple[list[migrate.MigrationState], edition.Found]:
         return await migrate.status(dsn), await edition.look(dsn)
@@ -136,7 +128,7 @@ def check(
 
     Example:  pointsman db check --json
     """
-    found = reach.run(_differences(_dsn(loaded.settings), grace_s, loaded.settings.aggregate_retention_days))
+    found = reach.run(_differences(loaded.settings, grace_s))
     if as_json:
         print_json(found)
     elif found:
@@ -148,17 +140,17 @@ def check(
         raise typer.Exit(FAILED)
 
 
-async def _differences(dsn: str, grace_s: float, retention_days: int) -> list[Difference]:
+async def _differences(settings: Settings, grace_s: float) -> list[Difference]:
     from psycopg import IsolationLevel  # noqa: PLC0415 - imports the driver
 
     from pointsman.streams.store.check import aggregates_check, ledger_check  # noqa: PLC0415
 
-    async with reach.connection(dsn) as connection:
+    async with reach.database(settings) as connection:
         # One snapshot: a worker writes meanwhile, and what it adds between two queries would be a difference.
         await connection.set_isolation_level(IsolationLevel.REPEATABLE_READ)
         await connection.set_read_only(True)
         async with connection.transaction():
             return [
                 *await ledger_check(connection, grace_s),
-                *await aggregates_check(connection, retention_days),
+                *await aggregates_check(connection, settings.aggregate_retention_days),
             ]

@@ -57,6 +57,14 @@ def dsn(settings: Settings) -> str:
     return local.servers(settings)["dsn"]
 
 
+def the_dsn(settings: Settings) -> str:
+    """Connection string of the database. Raises `WorkerNotRunning` where nobody says which."""
+    found = dsn(settings)
+    if not found:
+        raise WorkerNotRunning(NOTHING_RUNS)
+    return found
+
+
 def kept_databases(settings: Settings) -> list[Path]:
     """Databases that the embedded server left on disk, the demo's first."""
     home = Path(settings.data_dir)
@@ -83,8 +91,5 @@ async def connection(address: str) -> AsyncIterator[Connection]:
 @asynccontextmanager
 async def database(settings: Settings) -> AsyncIterator[Connection]:
     """The same, to the database of this deployment. Raises `WorkerNotRunning` where nobody says which it is."""
-    address = dsn(settings)
-    if not address:
-        raise WorkerNotRunning(NOTHING_RUNS)
-    async with connection(address) as connected:
+    async with connection(the_dsn(settings)) as connected:
         yield connected

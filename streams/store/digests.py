@@ -17,7 +17,7 @@ from msgspec import Struct
 from psycopg.rows import dict_row
 
 from pointsman.streams.store.errors import AuditRefused
-from pointsman.streams.store.pool import Connection
+from pointsman.streams.store.pool import Connection, value
 from pointsman.streams.store.queries import load
 
 _SQL: Final = load("digests.sql")
@@ -121,10 +121,10 @@ async def settled(connection: Connection) -> tuple[date, str]:
 
     A day is settled ``GRACE`` after its end, unless a transaction from before its end is still open.
     """
-    now: datetime = await _value(connection, "now")
+    now: datetime = await value(connection, _SQL["now"])
     first = (now.astimezone(UTC) - GRACE).date()
     why = f"it is settled {GRACE.seconds // 60} minutes after it is over"
-    oldest: datetime | None = await _value(connection, "open_since")
+    oldest: datetime | None = await value(connection, _SQL["open_since"])
     if oldest is not None and (day := oldest.astimezone(UTC).date()) < first:
         return day, f"a transaction that began at {oldest.astimezone(UTC):%Y-%m-%d %H:%M} UTC is still open"
     return first, why
@@ -151,8 +151,8 @@ async def _next(connection: Connection, last: date) -> Digest | None:
     """The digest of the next day up to ``last`` that has none."""
     async with connection.transaction():
         await connection.execute(_SQL["take_turns"])
-        day = await _value(connection, "last_day")
-        day = await _value(connection, "first_day") if day is None else day + _DAY
+        day = await value(connection, _SQL["last_day"])
+        day = await value(connection, _SQL["first_day"]) if day is None else day + _DAY
         if day is None or day > last:
             return None
         return await _add(connection, day, 1, await of_day(connection, day), "")
@@ -197,7 +197,7 @@ async def _add(
         tables=dict(tables),
         why=why,
         previous=before[0].digest if before else NOTHING,
-        known_at=await _value(connection, "now"),
+        known_at=await value(connection, _SQL["now"]),
     )
     new = msgspec.structs.replace(new, digest=new.computed())
     values: tuple[Any, ...] = (
@@ -220,9 +220,3 @@ def _tables(stored: Any) -> dict[str, Rows]:
         return msgspec.convert(stored, dict[str, Rows])
     except msgspec.ValidationError:
         return {}
-
-
-async def _value(connection: Connection, query: str) -> Any:
-    row = await (await connection.execute(_SQL[query])).fetchone()
-    assert row is not None, "asked for one value"
-    return row[0]

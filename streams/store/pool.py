@@ -26,6 +26,13 @@ _RECONNECT_S: Final = 3.0
 that a database that was away for an hour is found within seconds of its return."""
 
 
+async def value(connection: Connection, query: Any, values: Any = None) -> Any:
+    """The first column of a query's one row."""
+    row = await (await connection.execute(query, values)).fetchone()
+    assert row is not None, "asked for one value"
+    return row[0]
+
+
 def make_pool(dsn: str, size_max: int, wait_s: float) -> Pool:
     """A pool that is not open yet. ``wait_s``: how long to wait for a connection before giving up."""
     return AsyncConnectionPool(

@@ -27,7 +27,7 @@ from pointsman.streams.store.digests import (
     of_day,
 )
 from pointsman.streams.store.errors import AuditRefused
-from pointsman.streams.store.pool import Connection
+from pointsman.streams.store.pool import Connection, value
 from pointsman.streams.store.queries import columns, load
 from pointsman.streams.store.rows import commitment, salts
 
@@ -78,7 +78,7 @@ async def expire(
     A row goes when the UTC day on which it came has been over for that long. Aggregates stay. Raises `AuditRefused`,
     before anything is deleted, where a day has no digest or its rows no longer fit it.
     """
-    today: date = await _value(connection, _SQL["today"])
+    today: date = await value(connection, _SQL["today"])
     days = []
     if audit_days:
         days = await _audit_days(connection, today - timedelta(days=audit_days))
@@ -174,7 +174,7 @@ async def _pieces(
 
 
 async def _count(connection: Connection, table: str, moment: str, span: Mapping[str, Any]) -> int:
-    return int(await _value(connection, _named("count_span", table, moment), span))
+    return int(await value(connection, _named("count_span", table, moment), span))
 
 
 def _named(query: str, table: str, moment: str) -> sql.Composed:
@@ -226,9 +226,3 @@ async def _record(
         "by": clean(by),
     }
     await connection.execute(_SQL["record"], values)
-
-
-async def _value(connection: Connection, query: Any, values: Any = None) -> Any:
-    row = await (await connection.execute(query, values)).fetchone()
-    assert row is not None, "asked for one value"
-    return row[0]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from pointsman.streams.dashboards import grafana, panels
 from pointsman.streams.dashboards.panels import Dashboard, slug
+from pointsman.streams.settings import load
 from tests.support.sources import ROOT
 
 AGENT = "documentation-keeper"
@@ -92,3 +95,12 @@ def test_files_go_where_they_are_asked_for(tmp_path: Path) -> None:
     assert sorted(each.name for each in (tmp_path / "new").iterdir()) == [
         "my-agent-ml.json", "my-agent-rollout.json", "pointsman-pipeline.json",
     ]  # fmt: skip
+
+
+def test_the_variables_of_the_provisioned_files_are_documented_and_are_no_settings() -> None:
+    """A worker that shares the environment refuses to start for a setting of ours that it does not know."""
+    folder = ROOT / "infra" / "grafana" / "provisioning"
+    files = [yaml.safe_load(path.read_text()) for path in sorted(folder.rglob("*.yml"))]
+    used = set(re.findall(r"\$__env\{(\w+)\}", json.dumps(files)))
+    assert used == set(re.findall(r"`(GRAFANA_\w+)`", (ROOT / "docs" / "dashboards.md").read_text()))
+    load(environ=dict.fromkeys(used, "x"))
