@@ -2,9 +2,10 @@
 
     python -m benchmarks.dashboards [--quick] [--runs 5] [--decisions 10000000]
 
-The aggregates are made as the sink would leave them: `--decisions` spread evenly over a day, and once more over thirty
-days, by arm, partition and minute. No audit rows: no panel reads them. Each query is asked as Grafana asks it, for a
-window of six hours and for the whole time.
+The aggregates are made as the sink would leave them: `--decisions` spread evenly over three days of 64 partitions, and
+once more over thirty days of 4, by arm, partition and minute; then merged by the sink's own roll-up. No audit rows: no
+panel reads them. Each query is asked as Grafana asks it, for a window of six hours, for two days (the longest whose steps
+are of minutes) and for the whole time.
 """
 
 from __future__ import annotations
@@ -22,13 +23,18 @@ from benchmarks.load.options import finish, parser
 from benchmarks.result import Row
 from pointsman.streams.dashboards import ask, panels
 from pointsman.streams.dashboards.ask import Window
+from pointsman.streams.store import AuditStore
 from pointsman.streams.store.migrate import migrate
 from pointsman.streams.store.queries import load
 from tests.support.postgres import PostgresServer, fresh_database
 
 AGENT: Final = "documentation-keeper"
 AT_MOST_MS: Final = 200.0
-SPREADS: Final = {"a day": timedelta(days=1), "30 days": timedelta(days=30)}
+SPREADS: Final = {
+    "3 days of 64 partitions": (timedelta(days=3), 64),
+    "30 days of 4 partitions": (timedelta(days=30), 4),
+}
+WINDOWS: Final = {"6 hours": timedelta(hours=6), "2 days": timedelta(days=2)}
 _FILL: Final = load("dashboards.sql", "benchmarks")
 
 
@@ -39,7 +45,7 @@ def main() -> None:
     with PostgresServer() as postgres:
         for name, spread in SPREADS.items():
             with fresh_database(postgres.dsn) as dsn:
-                found |= asyncio.run(_measured(dsn, name, spread, options))
+                found |= asyncio.run(_measured(dsn, name, *spread, options))
     rows = [
         Row.of(
             f"{window}: the slowest panel ({slowest})",
@@ -65,22 +71,28 @@ def _options() -> argparse.Namespace:
 
 
 async def _measured(
-    dsn: str, name: str, spread: timedelta, options: argparse.Namespace
+    dsn: str, name: str, spread: timedelta, partitions: int, options: argparse.Namespace
 ) -> dict[str, dict[str, list[float]]]:
     await migrate(dsn)
     end = datetime.now(UTC).replace(second=0, microsecond=0)
     windows = {
-        f"{options.decisions:,} decisions in {name}, window of 6 h": Window(
-            AGENT, end - timedelta(hours=6), end
-        ),
-        f"{options.decisions:,} decisions in {name}, all of it": Window(AGENT, end - spread, end),
+        f"{options.decisions:,} decisions in {name}, {which}": Window(AGENT, end - width, end)
+        for which, width in (WINDOWS | {"all of it": spread}).items()
     }
     found: dict[str, dict[str, list[float]]] = {window: {} for window in windows}
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
         await connection.execute("SET TIME ZONE 'UTC'")
         for text in _FILL.values():
-            values: Any = {"start": end - spread, "end": end, "decisions": options.decisions, "agent": AGENT}
+            values: Any = {
+                "start": end - spread,
+                "end": end,
+                "decisions": options.decisions,
+                "partitions": partitions,
+                "agent": AGENT,
+            }
             await connection.execute(text, values)
+        async with AuditStore(dsn) as store:
+            await store.roll_up()
         await connection.execute("VACUUM ANALYZE")
         for _ in range(options.runs):
             for label, window in windows.items():

@@ -1,4 +1,4 @@
--- What the sink leaves of so many decisions between two times: by minute, two arms and four partitions.
+-- What the sink leaves of so many decisions between two times: by minute, two arms and partition.
 
 -- name: minutes
 INSERT INTO ml_learning.decision_minute_shards
@@ -7,9 +7,9 @@ SELECT
     (n * 700000)::bigint, (n * 30000)::bigint, 0
 FROM generate_series(%(start)s::timestamptz, %(end)s::timestamptz - interval '1 minute', interval '1 minute') AS minute
 CROSS JOIN (VALUES ('candidate'), ('control')) AS arms (arm)
-CROSS JOIN generate_series(0, 3) AS shard
+CROSS JOIN generate_series(0, %(partitions)s - 1) AS shard
 CROSS JOIN LATERAL (
-    SELECT (%(decisions)s / 8 / (extract(epoch FROM %(end)s::timestamptz - %(start)s::timestamptz) / 60))::bigint AS n
+    SELECT (%(decisions)s / (2 * %(partitions)s) / (extract(epoch FROM %(end)s::timestamptz - %(start)s::timestamptz) / 60))::bigint AS n
 ) AS each
 
 -- name: latency

@@ -77,6 +77,7 @@ FEEDBACK_UNKNOWN = Gauge(
     "pointsman_feedback_unknown", "The same, given up after 90 days; counted if they come after all."
 )
 SINK_DOUBLES = Counter("pointsman_sink_doubles", "Messages that the database had already.")
+ROLLED_UP = Counter("pointsman_rolled_up", "Rows of minutes that were merged into their minute and hour.")
 DATABASE_UP = Gauge("pointsman_database_up", "1 while the sink can write.")
 
 

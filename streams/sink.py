@@ -58,6 +58,10 @@ SWEEP_EVERY_S: Final = 5.0
 """Between two looks for decisions of which something was learned before they were known."""
 COUNTED_EVERY: Final = 12
 """Every so many times those that are still not known are counted: a minute, for there may be many."""
+ROLL_UP_EVERY_S: Final = 60.0
+"""Between two merges of the minutes that are over: what is not merged costs whoever looks at a dashboard."""
+FORGET_EVERY: Final = 60
+"""Every so many times hours that are past their retention go."""
 STANDINGS_EVERY_S: Final = 15.0
 """Between two looks at success and satisfaction: as often as Prometheus usually asks."""
 TOPIC_STRIDE: Final = 1_000_000
@@ -134,6 +138,23 @@ class SinkLane(Lane):
                 continue
             metrics.FEEDBACK_WAITING.set(waiting.looked_for)
             metrics.FEEDBACK_UNKNOWN.set(waiting.given_up)
+
+    @Lane.task
+    async def _roll_up(self) -> None:
+        """Merge what the partitions wrote of minutes that are over, and keep the sums of their hours."""
+        days = self.settings.aggregate_retention_days
+        for rounds in count():
+            await self.sleep(ROLL_UP_EVERY_S)
+            if self.should_stop:
+                return
+            try:
+                merged = await self.store.roll_up()
+                if days and rounds % FORGET_EVERY == 0:
+                    await self.store.forget_hours(days)
+            except StoreUnavailable as error:
+                logger.debug("minutes were not merged: %s", error)
+                continue
+            metrics.ROLLED_UP.inc(merged)
 
     @Lane.task
     async def _judge(self) -> None:

@@ -18,8 +18,8 @@ from pointsman.streams.store.pool import Connection
 
 Series: TypeAlias = dict[str, list[tuple[float, float]]]
 """Metric to its points: x (seconds since 1970, or what the panel has in its place) and value, x rising."""
-STEPS_MAX: Final = 200
-"""Of a window: more would be closer together than a picture shows."""
+STEPS_MAX: Final = 100
+"""Of a window: a panel is half a screen wide, and so from some days on sums of whole hours will do."""
 _STEPS_S: Final = (60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 21_600, 86_400)
 _PLACE: Final = re.compile(r"\{\{(\w+)\}\}")
 _PROMETHEUS_S: Final = 10.0

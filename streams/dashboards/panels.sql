@@ -1,17 +1,18 @@
 -- What the panels show. Grafana's words: $agent (the agent's name), $__timeFrom() and $__timeTo() (the window), $__interval
 -- (width of a step, one minute or more). Each query gives time, metric and value; of a distribution, x instead of time.
--- All read aggregates, never the audit; the large ones the partitions' own rows, which the views would add up once more on
--- the way.
+-- All read aggregates, never the audit: the views of steps, whose rows add up, by the minute or, for steps of an hour and
+-- more, by the hour.
 
 -- name: decisions_by_source
 SELECT
-    date_bin('$__interval'::interval, minute, '2000-01-01T00:00Z') AS time, metric,
+    date_bin('$__interval'::interval, moment, '2000-01-01T00:00Z') AS time, metric,
     sum(n) / extract(epoch FROM '$__interval'::interval) AS value
-FROM ml_learning.decision_minutes
+FROM ml_learning.decision_steps
 CROSS JOIN LATERAL (VALUES
     ('model', by_ml), ('rules', decisions - by_ml - fallbacks), ('rules in the model''s place', fallbacks)
 ) AS part (metric, n)
-WHERE agent_name = '$agent' AND minute >= $__timeFrom() AND minute < $__timeTo()
+WHERE width = ml_learning.width_for('$__interval') AND agent_name = '$agent'
+    AND moment >= $__timeFrom() AND moment < $__timeTo()
 GROUP BY 1, 2
 ORDER BY 1, 2
 
@@ -19,11 +20,12 @@ ORDER BY 1, 2
 SELECT time, metric, value
 FROM (
     SELECT
-        date_bin('$__interval'::interval, minute, '2000-01-01T00:00Z') AS time, arm,
+        date_bin('$__interval'::interval, moment, '2000-01-01T00:00Z') AS time, arm,
         sum(decisions)::double precision AS n,
         coalesce(sum(decisions) FILTER (WHERE served = label), 0)::double precision AS hits
-    FROM ml_learning.decision_label_shards
-    WHERE agent_name = '$agent' AND minute >= $__timeFrom() AND minute < $__timeTo()
+    FROM ml_learning.decision_label_steps
+    WHERE width = ml_learning.width_for('$__interval') AND agent_name = '$agent'
+        AND moment >= $__timeFrom() AND moment < $__timeTo()
     GROUP BY 1, 2
 ) AS labelled
 CROSS JOIN LATERAL (VALUES
@@ -36,26 +38,29 @@ ORDER BY 1, 2
 
 -- name: expected_accuracy
 SELECT
-    date_bin('$__interval'::interval, minute, '2000-01-01T00:00Z') AS time, arm || ' expected' AS metric,
+    date_bin('$__interval'::interval, moment, '2000-01-01T00:00Z') AS time, arm || ' expected' AS metric,
     sum(right_expected) / sum(decisions) AS value
-FROM ml_learning.decision_expected_minutes
-WHERE answer = 'served' AND agent_name = '$agent' AND minute >= $__timeFrom() AND minute < $__timeTo()
+FROM ml_learning.decision_expected_steps
+WHERE answer = 'served' AND width = ml_learning.width_for('$__interval') AND agent_name = '$agent'
+    AND moment >= $__timeFrom() AND moment < $__timeTo()
 GROUP BY 1, 2
 ORDER BY 1, 2
 
 -- name: label_coverage
 SELECT time, 'labelled' AS metric, coalesce(labels, 0) / decisions::double precision AS value
 FROM (
-    SELECT date_bin('$__interval'::interval, minute, '2000-01-01T00:00Z') AS time, sum(decisions) AS decisions
-    FROM ml_learning.decision_minute_shards
-    WHERE agent_name = '$agent' AND minute >= $__timeFrom() AND minute < $__timeTo()
+    SELECT date_bin('$__interval'::interval, moment, '2000-01-01T00:00Z') AS time, sum(decisions) AS decisions
+    FROM ml_learning.decision_steps
+    WHERE width = ml_learning.width_for('$__interval') AND agent_name = '$agent'
+        AND moment >= $__timeFrom() AND moment < $__timeTo()
     GROUP BY 1
     HAVING sum(decisions) > 0
 ) AS decided
 LEFT JOIN (
-    SELECT date_bin('$__interval'::interval, minute, '2000-01-01T00:00Z') AS time, sum(decisions) AS labels
-    FROM ml_learning.decision_label_shards
-    WHERE agent_name = '$agent' AND minute >= $__timeFrom() AND minute < $__timeTo()
+    SELECT date_bin('$__interval'::interval, moment, '2000-01-01T00:00Z') AS time, sum(decisions) AS labels
+    FROM ml_learning.decision_label_steps
+    WHERE width = ml_learning.width_for('$__interval') AND agent_name = '$agent'
+        AND moment >= $__timeFrom() AND moment < $__timeTo()
     GROUP BY 1
 ) AS labelled USING (time)
 ORDER BY 1
@@ -66,10 +71,11 @@ FROM (
     SELECT time, array_agg(bucket) AS buckets, array_agg(decisions) AS counts
     FROM (
         SELECT
-            date_bin('$__interval'::interval, minute, '2000-01-01T00:00Z') AS time, bucket,
+            date_bin('$__interval'::interval, moment, '2000-01-01T00:00Z') AS time, bucket,
             sum(decisions)::bigint AS decisions
-        FROM ml_learning.decision_latency_shards
-        WHERE agent_name = '$agent' AND minute >= $__timeFrom() AND minute < $__timeTo()
+        FROM ml_learning.decision_latency_steps
+        WHERE width = ml_learning.width_for('$__interval') AND agent_name = '$agent'
+            AND moment >= $__timeFrom() AND moment < $__timeTo()
         GROUP BY 1, 2
     ) AS counted
     GROUP BY 1
@@ -83,34 +89,38 @@ ORDER BY 1, 2
 
 -- name: satisfaction
 SELECT
-    date_bin('$__interval'::interval, minute, '2000-01-01T00:00Z') AS time, arm AS metric, sum(points) / sum(weight) AS value
-FROM ml_learning.decision_satisfaction_minutes
-WHERE agent_name = '$agent' AND minute >= $__timeFrom() AND minute < $__timeTo()
+    date_bin('$__interval'::interval, moment, '2000-01-01T00:00Z') AS time, arm AS metric, sum(points) / sum(weight) AS value
+FROM ml_learning.decision_satisfaction_steps
+WHERE width = ml_learning.width_for('$__interval') AND agent_name = '$agent'
+    AND moment >= $__timeFrom() AND moment < $__timeTo()
 GROUP BY 1, 2
 ORDER BY 1, 2
 
 -- name: confidence
 SELECT band / 50.0 AS x, arm AS metric, sum(decisions) / sum(sum(decisions)) OVER (PARTITION BY arm) AS value
-FROM ml_learning.decision_confidence_shards
-WHERE agent_name = '$agent' AND minute >= $__timeFrom() AND minute < $__timeTo()
+FROM ml_learning.decision_confidence_steps
+WHERE width = ml_learning.width_for('$__interval') AND agent_name = '$agent'
+    AND moment >= $__timeFrom() AND moment < $__timeTo()
 GROUP BY 1, 2
 ORDER BY 1, 2
 
 -- name: fallbacks
 SELECT
-    date_bin('$__interval'::interval, minute, '2000-01-01T00:00Z') AS time, 'fallback: ' || reason AS metric,
+    date_bin('$__interval'::interval, moment, '2000-01-01T00:00Z') AS time, 'fallback: ' || reason AS metric,
     sum(decisions) / extract(epoch FROM '$__interval'::interval) AS value
-FROM ml_learning.decision_fallback_minutes
-WHERE agent_name = '$agent' AND minute >= $__timeFrom() AND minute < $__timeTo()
+FROM ml_learning.decision_fallback_steps
+WHERE width = ml_learning.width_for('$__interval') AND agent_name = '$agent'
+    AND moment >= $__timeFrom() AND moment < $__timeTo()
 GROUP BY 1, 2
 ORDER BY 1, 2
 
 -- name: agreement
 SELECT
-    date_bin('$__interval'::interval, minute, '2000-01-01T00:00Z') AS time, arm AS metric,
+    date_bin('$__interval'::interval, moment, '2000-01-01T00:00Z') AS time, arm AS metric,
     sum(agreements) / sum(both_answered)::double precision AS value
-FROM ml_learning.decision_agreement_minutes
-WHERE agent_name = '$agent' AND minute >= $__timeFrom() AND minute < $__timeTo()
+FROM ml_learning.decision_agreement_steps
+WHERE width = ml_learning.width_for('$__interval') AND agent_name = '$agent'
+    AND moment >= $__timeFrom() AND moment < $__timeTo()
 GROUP BY 1, 2
 HAVING sum(both_answered) > 0
 ORDER BY 1, 2
@@ -119,11 +129,12 @@ ORDER BY 1, 2
 SELECT time, metric, value
 FROM (
     SELECT
-        date_bin('$__interval'::interval, minute, '2000-01-01T00:00Z') AS time,
+        date_bin('$__interval'::interval, moment, '2000-01-01T00:00Z') AS time,
         max(flag_percentage) AS wanted,
         100 * coalesce(sum(decisions) FILTER (WHERE arm = 'candidate'), 0) / sum(decisions)::double precision AS given
-    FROM ml_learning.decision_flag_minutes
-    WHERE agent_name = '$agent' AND minute >= $__timeFrom() AND minute < $__timeTo()
+    FROM ml_learning.decision_flag_steps
+    WHERE width = ml_learning.width_for('$__interval') AND agent_name = '$agent'
+        AND moment >= $__timeFrom() AND moment < $__timeTo()
     GROUP BY 1
 ) AS split
 CROSS JOIN LATERAL (VALUES ('stage', wanted), ('given to the candidate', given)) AS part (metric, value)
@@ -143,12 +154,13 @@ ORDER BY 1, 2
 SELECT time, metric, value
 FROM (
     SELECT
-        date_bin('$__interval'::interval, minute, '2000-01-01T00:00Z') AS time, arm,
+        date_bin('$__interval'::interval, moment, '2000-01-01T00:00Z') AS time, arm,
         sum(decisions)::double precision AS n,
         sum(decisions * ml_learning.success_of(label, served, positive, needless, missed)) AS total
-    FROM ml_learning.decision_label_shards
+    FROM ml_learning.decision_label_steps
     JOIN ml_learning.agent_measures_now USING (agent_name)
-    WHERE agent_name = '$agent' AND minute >= $__timeFrom() AND minute < $__timeTo()
+    WHERE width = ml_learning.width_for('$__interval') AND agent_name = '$agent'
+        AND moment >= $__timeFrom() AND moment < $__timeTo()
     GROUP BY 1, 2
 ) AS labelled
 CROSS JOIN LATERAL (VALUES
@@ -168,12 +180,13 @@ FROM (
         sum(n) OVER so_far AS n, sum(total) OVER so_far AS total
     FROM (
         SELECT
-            date_bin('$__interval'::interval, minute, '2000-01-01T00:00Z') AS time, arm,
+            date_bin('$__interval'::interval, moment, '2000-01-01T00:00Z') AS time, arm,
             sum(decisions)::double precision AS n,
         sum(decisions * ml_learning.success_of(label, served, positive, needless, missed)) AS total
-        FROM ml_learning.decision_label_shards
+        FROM ml_learning.decision_label_steps
         JOIN ml_learning.agent_measures_now USING (agent_name)
-        WHERE agent_name = '$agent' AND minute >= $__timeFrom() AND minute < $__timeTo()
+        WHERE width = ml_learning.width_for('$__interval') AND agent_name = '$agent'
+            AND moment >= $__timeFrom() AND moment < $__timeTo()
         GROUP BY 1, 2
     ) AS labelled
     WINDOW so_far AS (PARTITION BY arm ORDER BY time)
@@ -189,9 +202,10 @@ ORDER BY 1, 2
 -- name: labels_until_now
 SELECT time, arm AS metric, sum(n) OVER (PARTITION BY arm ORDER BY time) AS value
 FROM (
-    SELECT date_bin('$__interval'::interval, minute, '2000-01-01T00:00Z') AS time, arm, sum(decisions) AS n
-    FROM ml_learning.decision_label_shards
-    WHERE agent_name = '$agent' AND minute >= $__timeFrom() AND minute < $__timeTo()
+    SELECT date_bin('$__interval'::interval, moment, '2000-01-01T00:00Z') AS time, arm, sum(decisions) AS n
+    FROM ml_learning.decision_label_steps
+    WHERE width = ml_learning.width_for('$__interval') AND agent_name = '$agent'
+        AND moment >= $__timeFrom() AND moment < $__timeTo()
     GROUP BY 1, 2
     HAVING sum(decisions) > 0
 ) AS labelled
@@ -199,57 +213,63 @@ ORDER BY 1, 2
 
 -- name: complaints
 SELECT
-    date_bin('$__interval'::interval, minute, '2000-01-01T00:00Z') AS time, arm || ': ' || kind AS metric, sum(n) AS value
-FROM ml_learning.decision_truth_minutes
+    date_bin('$__interval'::interval, moment, '2000-01-01T00:00Z') AS time, arm || ': ' || kind AS metric, sum(n) AS value
+FROM ml_learning.decision_truth_steps
 CROSS JOIN LATERAL (VALUES ('complaints', complaints), ('corrections', corrections)) AS part (kind, n)
-WHERE agent_name = '$agent' AND minute >= $__timeFrom() AND minute < $__timeTo()
+WHERE width = ml_learning.width_for('$__interval') AND agent_name = '$agent'
+    AND moment >= $__timeFrom() AND moment < $__timeTo()
 GROUP BY 1, 2
 ORDER BY 1, 2
 
 -- name: violations
 SELECT
-    date_bin('$__interval'::interval, minute, '2000-01-01T00:00Z') AS time, arm || ': ' || kind AS metric, sum(n) AS value
-FROM ml_learning.decision_truth_minutes
+    date_bin('$__interval'::interval, moment, '2000-01-01T00:00Z') AS time, arm || ': ' || kind AS metric, sum(n) AS value
+FROM ml_learning.decision_truth_steps
 CROSS JOIN LATERAL (VALUES
     ('safety violations', safety_violations), ('critical errors', critical_errors)
 ) AS part (kind, n)
-WHERE agent_name = '$agent' AND minute >= $__timeFrom() AND minute < $__timeTo()
+WHERE width = ml_learning.width_for('$__interval') AND agent_name = '$agent'
+    AND moment >= $__timeFrom() AND moment < $__timeTo()
 GROUP BY 1, 2
 ORDER BY 1, 2
 
 -- name: completion_time
 SELECT
-    date_bin('$__interval'::interval, minute, '2000-01-01T00:00Z') AS time, arm AS metric, sum(task_sum_s) / sum(tasks) AS value
-FROM ml_learning.decision_truth_minutes
-WHERE agent_name = '$agent' AND minute >= $__timeFrom() AND minute < $__timeTo()
+    date_bin('$__interval'::interval, moment, '2000-01-01T00:00Z') AS time, arm AS metric, sum(task_sum_s) / sum(tasks) AS value
+FROM ml_learning.decision_truth_steps
+WHERE width = ml_learning.width_for('$__interval') AND agent_name = '$agent'
+    AND moment >= $__timeFrom() AND moment < $__timeTo()
 GROUP BY 1, 2
 HAVING sum(tasks) > 0
 ORDER BY 1, 2
 
 -- name: tokens
 SELECT
-    date_bin('$__interval'::interval, minute, '2000-01-01T00:00Z') AS time, arm AS metric, sum(token_sum) / sum(token_tasks) AS value
-FROM ml_learning.decision_truth_minutes
-WHERE agent_name = '$agent' AND minute >= $__timeFrom() AND minute < $__timeTo()
+    date_bin('$__interval'::interval, moment, '2000-01-01T00:00Z') AS time, arm AS metric, sum(token_sum) / sum(token_tasks) AS value
+FROM ml_learning.decision_truth_steps
+WHERE width = ml_learning.width_for('$__interval') AND agent_name = '$agent'
+    AND moment >= $__timeFrom() AND moment < $__timeTo()
 GROUP BY 1, 2
 HAVING sum(token_tasks) > 0
 ORDER BY 1, 2
 
 -- name: tool_efficiency
 SELECT
-    date_bin('$__interval'::interval, minute, '2000-01-01T00:00Z') AS time, arm AS metric,
+    date_bin('$__interval'::interval, moment, '2000-01-01T00:00Z') AS time, arm AS metric,
     sum(tool_calls_correct) / sum(tool_calls) AS value
-FROM ml_learning.decision_truth_minutes
-WHERE agent_name = '$agent' AND minute >= $__timeFrom() AND minute < $__timeTo()
+FROM ml_learning.decision_truth_steps
+WHERE width = ml_learning.width_for('$__interval') AND agent_name = '$agent'
+    AND moment >= $__timeFrom() AND moment < $__timeTo()
 GROUP BY 1, 2
 HAVING sum(tool_calls) > 0
 ORDER BY 1, 2
 
 -- name: cost
 SELECT
-    date_bin('$__interval'::interval, minute, '2000-01-01T00:00Z') AS time, arm AS metric, sum(cost_sum) / sum(cost_tasks) AS value
-FROM ml_learning.decision_truth_minutes
-WHERE agent_name = '$agent' AND minute >= $__timeFrom() AND minute < $__timeTo()
+    date_bin('$__interval'::interval, moment, '2000-01-01T00:00Z') AS time, arm AS metric, sum(cost_sum) / sum(cost_tasks) AS value
+FROM ml_learning.decision_truth_steps
+WHERE width = ml_learning.width_for('$__interval') AND agent_name = '$agent'
+    AND moment >= $__timeFrom() AND moment < $__timeTo()
 GROUP BY 1, 2
 HAVING sum(cost_tasks) > 0
 ORDER BY 1, 2

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Self
 import psycopg
 
 from pointsman.models.satisfaction import Signal, Weight
-from pointsman.streams.store import feedback, truths, writes
+from pointsman.streams.store import feedback, rollup, truths, writes
 from pointsman.streams.store import measures as told
 from pointsman.streams.store.batch import SinkBatch, WriteResult
 from pointsman.streams.store.errors import OffsetConflict, StoreUnavailable, translated
@@ -154,6 +154,23 @@ class AuditStore:
         """How many of them are not known yet. Raises `StoreUnavailable`."""
         async with self.connection() as connection:
             return await truths.waiting(connection)
+
+    async def roll_up(self, after_s: float = rollup.AFTER_S) -> int:
+        """Merge the shards of minutes that are over (see `rollup`). Returns how many. Raises `StoreUnavailable`."""
+        merged = 0
+        for table in rollup.TABLES:
+            more = True
+            while more:  # after a migration, all that there is
+                async with self.connection() as connection:
+                    found = await rollup.roll_up(connection, table, after_s=after_s)
+                more = found >= rollup.ROWS_MAX
+                merged += found
+        return merged
+
+    async def forget_hours(self, days: int) -> None:
+        """Delete kept hours older than so many days whose minutes are gone. Raises `StoreUnavailable`."""
+        async with self.connection() as connection:
+            await rollup.forget(connection, days)
 
     async def tell(self, measures: Iterable[Measure], weights: Mapping[Signal, Weight]) -> None:
         """What success and satisfaction are made of, for the views. Raises `StoreUnavailable`."""

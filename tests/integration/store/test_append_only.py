@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from pointsman.schemas.summary import Ledger, Summary
-from pointsman.streams.store import AuditStore, DeadLetter
+from pointsman.streams.store import AuditStore, DeadLetter, rollup
 from tests.integration.store.helpers import batch, count
 from tests.support.outcomes import REQUESTS, START, feedback, outcome, shadow
 
@@ -117,19 +117,8 @@ def test_every_table_is_append_only_but_for_a_short_list(people: psycopg.Connect
         "SELECT format('ml_learning.%s', tablename) FROM pg_tables WHERE schemaname = 'ml_learning'"
     )
     free = {name for (name,) in tables} - {name for (name,) in guarded}
-    changing = (
-        "sink_offsets",
-        "decision_minute_shards",
-        "decision_fallback_shards",
-        "decision_latency_shards",
-        "decision_truths",
-        "decision_truth_shards",
-        "decision_label_shards",
-        "decision_score_shards",
-        "decision_confidence_shards",
-        "decision_flag_shards",
-        "decision_shadow_shards",
-    )
+    aggregates = [name for table in rollup.TABLES for name in (table.shards, table.sums)]
+    changing = ("sink_offsets", "decision_truths", *aggregates)
     assert free == {f"ml_learning.{name}" for name in (*changing, "schema_migrations")}
 
 

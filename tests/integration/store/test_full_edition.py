@@ -190,11 +190,36 @@ async def test_compressed_minutes_take_late_truth_however_much_must_be_unpacked(
     assert await unequal(full) == []
 
 
+async def test_minutes_are_rolled_up_beside_compressed_ones_and_no_figure_changes(
+    full: str, owner: psycopg.Connection
+) -> None:
+    made = [outcome(n, decided_at=LONG_AGO + timedelta(minutes=n)) for n in range(20)]
+    young = [outcome(n, decided_at=NOW - timedelta(hours=2, minutes=n)) for n in range(20, 40)]
+    async with AuditStore(full) as store:
+        await store.write(batch(0, 20, made))
+        await store.write(told(0, *(feedback("e", f"d0-{n}", label="none", rating=3) for n in range(20))))
+        run_policy(owner, "compression")
+        await store.write(batch(20, 40, young))
+        # Truth of compressed minutes, which cannot be merged any more.
+        await store.write(told(20, *(feedback("f", f"d0-{n}", label="update", rating=5) for n in range(10))))
+        assert await store.roll_up() > 0
+    shards = "SELECT shard, count(*)::integer FROM ml_learning.decision_minute_shards GROUP BY 1 ORDER BY 1"
+    assert owner.execute(shards.encode()).fetchall() == [(-1, 20), (0, 20)]
+    assert await unequal(full) == []
+    for hours in ("decision_confidence_hours", "decision_flag_hours"):
+        assert value(owner, f"SELECT sum(decisions)::integer FROM ml_learning.{hours}") == 40
+    rows = owner.execute(
+        "SELECT label, sum(decisions)::integer FROM ml_learning.decision_label_minutes GROUP BY 1 ORDER BY 1"
+    ).fetchall()
+    assert rows == [("none", 10), ("update", 10)]
+
+
 async def test_figures_older_than_the_retention_go_and_those_within_stay(
     full: str, owner: psycopg.Connection
 ) -> None:
     async with AuditStore(full) as store:
         await store.write(batch(0, 2, [outcome(0, decided_at=LONG_AGO), outcome(1, decided_at=NOW)]))
+        assert await store.roll_up() > 0
         await store.write(told(0, feedback("e", "d0-0", label="none"), feedback("e", "d0-1", label="none")))
         await until(lambda: materialised_until(owner, "decision_hours") is not None)
         made = await edition.apply(full, Wanted(aggregate_retention_days=20))
@@ -206,6 +231,8 @@ async def test_figures_older_than_the_retention_go_and_those_within_stay(
             ]
         by_hour = "SELECT hour FROM ml_learning.decision_hours"
         expected = [(NOW.replace(minute=0, second=0),)]
+        await store.forget_hours(20)
+        assert owner.execute("SELECT hour FROM ml_learning.decision_confidence_hours").fetchall() == expected
         assert await until(lambda: owner.execute(by_hour).fetchall() == expected, WITHIN_S) < WITHIN_S
     assert {each.what for each in await unequal(full)} == {
         "minutes", "latency", "truths", "labels", "scores", "confidences", "flags",

@@ -19,13 +19,20 @@ PAIRS = {
     "decision_truth_minutes": "decision_truth_hours",
     "decision_label_minutes": "decision_label_hours",
     "decision_accuracy_minutes": "decision_accuracy_hours",
+    "decision_score_minutes": "decision_score_hours",
+    "decision_confidence_minutes": "decision_confidence_hours",
+    "decision_flag_minutes": "decision_flag_hours",
+    "decision_agreement_minutes": "decision_agreement_hours",
 }
-KEYS = {"agent_name", "minute", "arm", "reason", "bucket", "label", "served", "rules", "ml"}
+KEYS = {
+    "agent_name", "minute", "arm", "reason", "bucket", "label", "served", "rules", "ml", "answer", "said", "band",
+    "confidence_from", "flag_version", "flag_percentage",
+}  # fmt: skip
 HOURS = 5
 
 
-@pytest.fixture
-async def latencies(store: AuditStore) -> list[float]:
+@pytest.fixture(params=[False, True], ids=["as_written", "rolled_up"])
+async def latencies(store: AuditStore, request: pytest.FixtureRequest) -> list[float]:
     """Decisions over some hours, with truth of many of them; their latencies in the order of time."""
     drawn = random.Random(7)
     made = [
@@ -46,6 +53,8 @@ async def latencies(store: AuditStore) -> list[float]:
         for n in range(0, 900, 2)
     ]
     await store.write(batch(0, 450, topic="decision-feedback", feedback=told))
+    if request.param:
+        assert await store.roll_up() > 0
     return [each.timings.total_ms for each in made]
 
 
