@@ -37,7 +37,7 @@ from pointsman.streams.local import decode as decode_running
 from pointsman.streams.model.address import Address
 from pointsman.streams.output import Headers
 from pointsman.streams.settings import PREFIX, Settings, load
-from pointsman.streams.sink import check_feedback
+from pointsman.streams.sink_work import check_feedback
 from pointsman.streams.store import feedback as feedback_rows
 from pointsman.streams.store import truth
 from pointsman.streams.store.batch import DeadLetter

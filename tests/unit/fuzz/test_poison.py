@@ -18,7 +18,7 @@ from pointsman.schemas.retry import HEADER_KEPT, HEADER_REDRIVEN
 from pointsman.streams.flags import Flags, apply
 from pointsman.streams.output import Record
 from pointsman.streams.settings import Settings
-from pointsman.streams.sink import SinkWork
+from pointsman.streams.sink_work import SinkWork
 from pointsman.streams.topics import Names
 from tests.builders import AT_MS, at, feedback, record, valid
 from tests.fuzz.corpus import kept
