@@ -3,7 +3,7 @@
     python -m benchmarks.dashboards [--quick] [--runs 5] [--decisions 10000000]
 
 The aggregates are made as the sink would leave them: `--decisions` spread evenly over three days of 64 partitions, and
-once more over thirty days of 4, by arm, partition and minute; then merged by the sink's own roll-up. No audit rows: no
+once more over thirty days of 4, by arm, partition and minute, two hours (or twenty) at a time, each merged by the sink's own roll-up. No audit rows: no
 panel reads them. Each query is asked as Grafana asks it, for a window of six hours, for two days (the longest whose steps
 are of minutes) and for the whole time.
 """
@@ -15,6 +15,7 @@ import asyncio
 import statistics
 import time
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any, Final
 
 import psycopg
@@ -23,8 +24,9 @@ from benchmarks.load.options import finish, parser
 from benchmarks.result import Row
 from pointsman.streams.dashboards import ask, panels
 from pointsman.streams.dashboards.ask import Window
-from pointsman.streams.store import AuditStore
+from pointsman.streams.store import AuditStore, rollup
 from pointsman.streams.store.migrate import migrate
+from pointsman.streams.store.pool import Connection
 from pointsman.streams.store.queries import load
 from tests.support.postgres import PostgresServer, fresh_database
 
@@ -35,7 +37,9 @@ SPREADS: Final = {
     "30 days of 4 partitions": (timedelta(days=30), 4),
 }
 WINDOWS: Final = {"6 hours": timedelta(hours=6), "2 days": timedelta(days=2)}
+SLICES: Final = 36
 _FILL: Final = load("dashboards.sql", "benchmarks")
+_ONCE: Final = ("measures", "weights")
 
 
 def main() -> None:
@@ -82,17 +86,10 @@ async def _measured(
     found: dict[str, dict[str, list[float]]] = {window: {} for window in windows}
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
         await connection.execute("SET TIME ZONE 'UTC'")
-        for text in _FILL.values():
-            values: Any = {
-                "start": end - spread,
-                "end": end,
-                "decisions": options.decisions,
-                "partitions": partitions,
-                "agent": AGENT,
-            }
-            await connection.execute(text, values)
-        async with AuditStore(dsn) as store:
-            await store.roll_up()
+        for text in _ONCE:
+            await connection.execute(_FILL[text], {"agent": AGENT})
+        for start, until in pairwise(end - spread + spread / SLICES * n for n in range(SLICES + 1)):
+            await _fill(connection, dsn, start, until, options.decisions // SLICES, partitions)
         await connection.execute("VACUUM ANALYZE")
         for _ in range(options.runs):
             for label, window in windows.items():
@@ -107,6 +104,26 @@ async def _measured(
             flush=True,
         )
     return found
+
+
+async def _fill(
+    connection: Connection, dsn: str, start: datetime, end: datetime, decisions: int, partitions: int
+) -> None:
+    """A slice of the time as the sink leaves it: written by partitions, merged, and what is dead taken away."""
+    values: Any = {
+        "start": start,
+        "end": end,
+        "decisions": decisions,
+        "partitions": partitions,
+        "agent": AGENT,
+    }
+    for name, text in _FILL.items():
+        if name not in _ONCE:
+            await connection.execute(text, values)
+    async with AuditStore(dsn) as store:
+        await store.roll_up()
+    for table in rollup.TABLES:
+        await connection.execute(f"VACUUM ANALYZE ml_learning.{table.shards}".encode())
 
 
 def _queries() -> list[panels.Query]:

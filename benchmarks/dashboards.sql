@@ -9,7 +9,7 @@ FROM generate_series(%(start)s::timestamptz, %(end)s::timestamptz - interval '1 
 CROSS JOIN (VALUES ('candidate'), ('control')) AS arms (arm)
 CROSS JOIN generate_series(0, %(partitions)s - 1) AS shard
 CROSS JOIN LATERAL (
-    SELECT (%(decisions)s / (2 * %(partitions)s) / (extract(epoch FROM %(end)s::timestamptz - %(start)s::timestamptz) / 60))::bigint AS n
+    SELECT greatest(1, %(decisions)s / (2 * %(partitions)s) / (extract(epoch FROM %(end)s::timestamptz - %(start)s::timestamptz) / 60))::bigint AS n
 ) AS each
 
 -- name: latency
@@ -17,36 +17,38 @@ INSERT INTO ml_learning.decision_latency_shards
 SELECT agent_name, minute, arm, shard, 380 + bucket, 1 + decisions / 60
 FROM ml_learning.decision_minute_shards
 CROSS JOIN generate_series(0, 59) AS bucket
-WHERE bucket < decisions
+WHERE minute >= %(start)s AND minute < %(end)s AND bucket < decisions
 
 -- name: fallbacks
 INSERT INTO ml_learning.decision_fallback_shards
 SELECT agent_name, minute, arm, shard, reason, 1
 FROM ml_learning.decision_minute_shards
 CROSS JOIN (VALUES ('timeout'), ('model_error')) AS reasons (reason)
-WHERE arm = 'candidate'
+WHERE minute >= %(start)s AND minute < %(end)s AND arm = 'candidate'
 
 -- name: scores
 INSERT INTO ml_learning.decision_score_shards
-SELECT agent_name, minute, arm, shard, answer, said, decisions / 2, decisions * 200000
+SELECT agent_name, minute, arm, shard, answer, said, (1 + decisions) / 2, (1 + decisions) * 200000
 FROM ml_learning.decision_minute_shards
 CROSS JOIN (VALUES ('served'), ('rules'), ('ml')) AS answers (answer)
 CROSS JOIN (VALUES ('docs_needed'), ('docs_not_needed')) AS words (said)
+WHERE minute >= %(start)s AND minute < %(end)s
 
 -- name: confidence
 INSERT INTO ml_learning.decision_confidence_shards
 SELECT agent_name, minute, arm, shard, 25 + band, 1 + decisions / 25
 FROM ml_learning.decision_minute_shards
 CROSS JOIN generate_series(0, 24) AS band
-WHERE band < decisions
+WHERE minute >= %(start)s AND minute < %(end)s AND band < decisions
 
 -- name: flags
 INSERT INTO ml_learning.decision_flag_shards
 SELECT agent_name, minute, arm, shard, 3, 50, decisions FROM ml_learning.decision_minute_shards
+WHERE minute >= %(start)s AND minute < %(end)s
 
 -- name: shadows
 INSERT INTO ml_learning.decision_shadow_shards
-SELECT agent_name, minute, arm, shard, 2, 1 FROM ml_learning.decision_minute_shards WHERE arm = 'control'
+SELECT agent_name, minute, arm, shard, 2, 1 FROM ml_learning.decision_minute_shards WHERE minute >= %(start)s AND minute < %(end)s AND arm = 'control'
 
 -- name: labels
 INSERT INTO ml_learning.decision_label_shards
@@ -55,6 +57,7 @@ FROM ml_learning.decision_minute_shards
 CROSS JOIN (VALUES ('docs_needed'), ('docs_not_needed')) AS labels (label)
 CROSS JOIN (VALUES ('docs_needed'), ('docs_not_needed')) AS answers (served)
 CROSS JOIN (VALUES ('docs_needed'), ('docs_not_needed')) AS others (rules)
+WHERE minute >= %(start)s AND minute < %(end)s
 
 -- name: truths
 INSERT INTO ml_learning.decision_truth_shards
@@ -63,6 +66,7 @@ SELECT
     decisions / 50, decisions / 20, decisions / 100, decisions / 100, 0, 0, decisions / 10, decisions * 100, decisions / 10,
     decisions * 50, decisions / 10, decisions, decisions / 2, decisions / 10, decisions * 1000
 FROM ml_learning.decision_minute_shards
+WHERE minute >= %(start)s AND minute < %(end)s
 
 -- name: measures
 INSERT INTO ml_learning.agent_measures (agent_name, positive, needless, missed) VALUES (%(agent)s, 'docs_needed', 1, 2.5)

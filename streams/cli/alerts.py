@@ -1,4 +1,4 @@
-"""`alerts`: what Prometheus and Alertmanager have to be given."""
+"""`alerts`: what Prometheus, Alertmanager and Grafana have to be given."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pointsman.streams.settings import Loaded
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-alerts = typer.Typer(help="Files for Prometheus and Alertmanager.", no_args_is_help=True)
+alerts = typer.Typer(help="Files for Prometheus, Alertmanager and Grafana.", no_args_is_help=True)
 
 _HERE: Final = ("localhost", "127.0.0.1", "[::1]")
 """Where a mail relay is this machine's own and needs no TLS."""
@@ -130,6 +130,33 @@ def write(
         print_json({"written": written})
     else:
         console().print("\n".join(f"written: {path}" for path in written), markup=False)
+
+
+@alerts.command("grafana")
+@with_settings("agents")
+def grafana(
+    loaded: Loaded,
+    *,
+    out: Annotated[Path, typer.Option(help="The file to write, of Grafana's folder provisioning/alerting.")],
+    runbooks: Runbooks = None,
+    replace: Replace = False,
+) -> None:
+    """Write the same alerts as Grafana's own rules, for every loaded agent. Needs the extra: pip install 'pointsman[grafana]'.
+
+    Grafana evaluates these itself and tells its own contact points: for those who run no Alertmanager.
+
+    Example:  pointsman alerts grafana --out /etc/grafana/provisioning/alerting/pointsman.json
+    """
+    from pointsman.streams.alerts import RUNBOOKS  # noqa: PLC0415
+
+    try:
+        from pointsman.streams.dashboards.grafana_alerts import text  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        msg = f"Grafana's files need {error.name}: pip install 'pointsman[grafana]'"
+        raise Usage(msg) from error
+
+    made = {out.name: text(sorted(loaded_agents(loaded.settings)), runbooks or RUNBOOKS)}
+    console().print(f"wrote {_write(out.parent, made, replace=replace)[0]}", markup=False)
 
 
 def _listed(addresses: str | None) -> list[str] | None:

@@ -55,6 +55,14 @@ def export(
     agent: Annotated[
         str | None, typer.Option(help="Only this agent's decisions.", show_default=False)
     ] = None,
+    known_at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Only what was known then: decisions, shadow answers and feedback that came by this moment.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Write the decisions of a window with everything about them: input, features, both answers, versions, feedback.
 
@@ -62,7 +70,7 @@ def export(
 
     Example:  pointsman audit export --from 2026-11-01T00:00:00Z --to 2026-12-01T00:00:00Z --format parquet --out november.parquet
     """
-    window = _window(since, until, agent)
+    window = _window(since, until, agent, known_at)
     if form is Format.PARQUET:
         _need_pyarrow()
     if out == STANDARD_OUTPUT:
@@ -85,10 +93,11 @@ async def _export(settings: Settings, window: Window, form: Format, out: BinaryI
         return await write(connection, window, out)
 
 
-def _window(since: str, until: str, agent: str | None) -> Window:
+def _window(since: str, until: str, agent: str | None, known_at: str | None) -> Window:
     from pointsman.streams.store.export import Window  # noqa: PLC0415
 
-    found = Window(moment("--from", since), moment("--to", until), agent)
+    by = None if known_at is None else moment("--known-at", known_at)
+    found = Window(moment("--from", since), moment("--to", until), agent, by)
     if found.since >= found.before:
         msg = f"--from {since} is not before --to {until}: the window holds nothing"
         raise Usage(msg)

@@ -46,11 +46,15 @@ COLUMNS: Final = {
 
 
 class Window(Struct, frozen=True):
-    """Decisions made from ``since`` up to, without, ``before``; of one agent, or of all."""
+    """Decisions made from ``since`` up to, without, ``before``; of one agent, or of all.
+
+    ``known_at``: only what was known at that moment, so that a replay sees what could be seen then; None: all.
+    """
 
     since: datetime
     before: datetime
     agent: str | None = None
+    known_at: datetime | None = None
 
 
 async def to_csv(connection: Connection, window: Window, out: BinaryIO) -> int:
@@ -116,7 +120,8 @@ async def _groups(connection: Connection, window: Window) -> AsyncIterator[list[
 
 async def _pieces(connection: Connection, window: Window) -> list[dict[str, Any]]:
     """The window in pieces that follow each other without a gap, whatever the counts by minute say."""
-    values = {"since": window.since, "before": window.before, "agent": window.agent}
+    values = {"agent": window.agent, "known_at": window.known_at}
+    values |= {"since": window.since, "before": window.before}
     cursor = await connection.execute(_SQL["pieces"], {**values, "most": PIECE_ROWS})
     cuts = [row[0] for row in await cursor.fetchall()][1:]
     edges = [window.since, *cuts, window.before]

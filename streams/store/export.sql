@@ -22,7 +22,8 @@ GROUP BY piece
 ORDER BY 1
 
 -- name: decisions
--- Everything about the decisions of a piece, in order. Texts of JSON are as received (input) or as stored.
+-- Everything about the decisions of a piece, in order; where a moment is given, as far as it was known then. Texts of JSON
+-- are as received (input) or as stored.
 SELECT
     d.decision_id, d.agent_name, d.created_at, d.requested_at, d.known_at,
     d.status, d.revision, d.success, d.source, d.arm, d.prediction, d.confidence, d.reason, d.action, d.needs_review,
@@ -64,6 +65,7 @@ CROSS JOIN LATERAL (
     FROM ml_learning.decision_shadows AS shadow
     WHERE shadow.topic_id = d.topic_id AND shadow.partition = d.partition
         AND shadow.request_offset = d.request_offset AND shadow.decision_id = d.decision_id
+        AND (%(known_at)s::timestamptz IS NULL OR shadow.known_at <= %(known_at)s)
 ) AS s
 CROSS JOIN LATERAL (
     SELECT coalesce(jsonb_agg(jsonb_build_object(
@@ -79,7 +81,9 @@ CROSS JOIN LATERAL (
     FROM ml_learning.decision_feedback AS told
     LEFT JOIN ml_learning.feedback_contents AS content USING (decision_id, event_id)
     WHERE told.decision_id = d.decision_id AND told.agent_name = d.agent_name
+        AND (%(known_at)s::timestamptz IS NULL OR told.known_at <= %(known_at)s)
 ) AS f
 WHERE d.created_at >= %(since)s AND d.created_at < %(before)s
     AND (%(agent)s::text IS NULL OR d.agent_name = %(agent)s)
+    AND (%(known_at)s::timestamptz IS NULL OR d.known_at <= %(known_at)s)
 ORDER BY d.created_at, t.cluster, t.topic, d.partition, d.request_offset, d.revision, d.decision_id

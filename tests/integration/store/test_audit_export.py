@@ -34,7 +34,7 @@ from pointsman.streams.store.export import COLUMNS, Window, to_csv, to_parquet
 from pointsman.streams.store.pool import Connection
 from tests.integration.store.helpers import batch, fill
 from tests.support.commands import pointsman
-from tests.support.outcomes import START, answer, feedback, outcome
+from tests.support.outcomes import START, answer, feedback, outcome, shadow
 
 RUNS = numbers()
 DAY = timedelta(days=1)
@@ -194,6 +194,45 @@ async def test_the_window_is_half_open_and_one_agent_can_be_asked_for(
         assert await read(owner, Window(START - DAY, START)) == []
 
 
+async def test_an_export_of_what_was_known_then_holds_nothing_that_came_later(
+    store: AuditStore, people: psycopg.Connection, owner: Connection
+) -> None:
+    async def tell(number: int, label: str) -> None:
+        told = [feedback(f"e{number}", label=label)]
+        await store.write(batch(number, number + 1, topic="decision-feedback", feedback=told))
+
+    def now() -> datetime:
+        return people.execute("SELECT clock_timestamp()").fetchone()[0]  # type: ignore[index, no-any-return]
+
+    await store.write(batch(0, 1, [outcome(0)]))
+    before_all = now()
+    await tell(0, "none")
+    then = now()
+    await tell(1, "update")
+    await store.write(batch(0, 1, topic="decision-shadows", shadows=[shadow()]))
+    await store.write(batch(1, 2, [outcome(1)]))
+
+    async def seen(known_at: datetime | None) -> list[tuple[str, list[str], int]]:
+        both = [
+            [
+                (
+                    row["decision_id"],
+                    [event["value"] for event in json.loads(row["feedback"]) if event["kind"] == "label"],
+                    len(json.loads(row["shadows"])),
+                )
+                for row in await read(owner, Window(START, START + DAY, None, known_at))
+            ]
+            for read in (as_csv, as_parquet)
+        ]
+        assert both[0] == both[1]
+        return both[0]
+
+    assert await seen(before_all - DAY) == []
+    assert await seen(before_all) == [("d0-0", [], 0)]
+    assert await seen(then) == [("d0-0", ["none"], 0)]
+    assert await seen(None) == await seen(now()) == [("d0-0", ["none", "update"], 1), ("d0-1", [], 0)]
+
+
 async def test_pieces_follow_each_other_without_gap_or_overlap(
     store: AuditStore, owner: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -304,6 +343,7 @@ def test_a_file_has_its_name_once_it_is_complete_and_leaves_nothing_behind_where
         (("--from", "2026-11-01T00:00:00Z", "--to", "2026-11-02T00:00:00"), "--to 2026-11-02T00:00:00: expected a time"),
         (("--from", "2026-13-01T00:00:00Z", "--to", "2026-11-02T00:00:00Z"), "--from 2026-13-01T00:00:00Z: expected"),
         (("--from", "2026-11-02T01:00:00+01:00", "--to", "2026-11-02T00:00:00Z"), "is not before --to"),
+        ((*FROM_TO, "--known-at", "yesterday"), "--known-at yesterday: expected a time"),
     ],
 )  # fmt: skip
 def test_times_that_are_none_are_refused_by_the_name_of_their_option(
