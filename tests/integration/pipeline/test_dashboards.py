@@ -20,6 +20,7 @@ from pointsman.schemas.signature import HEADER, sign
 from pointsman.streams.dashboards import ask, draw, panels
 from pointsman.streams.dashboards.ask import Window
 from pointsman.streams.dashboards.page import page
+from tests.support.compared import SQL, differing, told
 from tests.support.kafka import Kafka
 from tests.support.pipeline import Pipeline, async_wait_for, request
 from tests.support.recomputed import Recomputed, Series
@@ -29,15 +30,7 @@ STAGES = [(0, 150), (50, 300), (20, 250)]
 """Percentage and how many requests under it."""
 SILENT = 60
 """Requests while the model does not answer."""
-ANSWERS = ["docs_needed", "docs_not_needed"]
 KEY = "a key of the deployment"
-SQL = [
-    query.name
-    for dashboard in (panels.of_model(AGENT), panels.of_rollout(AGENT))
-    for panel in dashboard.panels
-    for query in panel.queries
-    if query.sql
-]
 
 
 def change(number: int, chance: random.Random) -> Any:
@@ -55,48 +48,6 @@ def change(number: int, chance: random.Random) -> Any:
     return request(
         number, input={"repository": "octo/engine", "subject": f"{word} part {number}", "files": files}
     )
-
-
-def told(outcome: Outcome, chance: random.Random) -> list[tuple[Feedback, bool]]:
-    """What people and programs say of a decision: much, little or nothing; some take it back."""
-    events: list[dict[str, Any]] = []
-    if chance.random() < 0.7:
-        events.append({"label": chance.choice(ANSWERS)})
-    if chance.random() < 0.1:
-        events.append({"label": outcome.prediction})
-    if chance.random() < 0.3:
-        events.append({"rating": chance.choice([1, 2.5, 4, 5]), "comment": "so"})
-    if chance.random() < 0.4:
-        events.append({"signal": chance.choice(["accepted", "edited", "reverted", "ignored"])})
-    if chance.random() < 0.1:
-        events.append({"correction": "no", "complaint": "never"})
-    if chance.random() < 0.3:
-        events.append(
-            {"tokens": chance.randrange(9_000), "tool_calls": 7, "tool_calls_correct": chance.randrange(8)}
-        )
-    if chance.random() < 0.3:
-        events.append(
-            {"task_duration_s": chance.randrange(100_000) / 1000, "cost": chance.randrange(1000) / 1000}
-        )
-    if chance.random() < 0.2:
-        events.append({"task_completed_at": outcome.decided_at + timedelta(seconds=chance.randrange(500))})
-    if chance.random() < 0.05:
-        events.append({"critical_error": "it broke", "safety_violation": "badly"})
-    return [
-        (
-            Feedback(
-                id=f"e{n}",
-                decision_id=outcome.decision_id,
-                agent=AGENT,
-                observed_at=outcome.decided_at + timedelta(minutes=5),
-                unit=outcome.unit,
-                sender="monitor",
-                **each,
-            ),
-            chance.random() < 0.5,
-        )
-        for n, each in enumerate(events)
-    ]
 
 
 async def decided(pipeline: Pipeline, chance: random.Random) -> tuple[list[Outcome], list[ShadowAnswer]]:
@@ -153,7 +104,9 @@ async def test_every_figure_of_an_hour_is_that_of_the_raw_topics(
         )
         for n, each in enumerate(order)
     ]
-    events = [event for each in spread for event in told(each, chance)]
+    events = [
+        event for each in spread for event in told(each, chance, each.decided_at + timedelta(minutes=5))
+    ]
 
     later = Pipeline(kafka.bootstrap, database, f"{topic_prefix}b-", tmp_path / "later")
     later.folder.mkdir()
@@ -172,10 +125,10 @@ async def test_every_figure_of_an_hour_is_that_of_the_raw_topics(
         window = Window(AGENT, start, start + timedelta(hours=1))
         async with await psycopg.AsyncConnection.connect(database, options="-c timezone=UTC") as connection:
             differences = {}
-            for name in dict.fromkeys(SQL):
+            for name in SQL:
                 shown = await ask.of_database(connection, panels.sql(name), window)
                 assert shown, f"{name} shows nothing"
-                differences[name] = _differences(
+                differences[name] = differing(
                     shown, expected.series(name), within=0.011 if name == "latency" else 1e-6
                 )
             assert {name: found[:3] for name, found in differences.items() if found} == {}
@@ -213,25 +166,9 @@ def _publish(
     assert producer.flush(30) == 0
 
 
-def _differences(shown: Series, expected: Series, *, within: float) -> list[str]:
-    """What is not the same; ``within`` as a share of the value."""
-    found = [f"{name} only in one" for name in shown.keys() ^ expected.keys()]
-    for name in shown.keys() & expected.keys():
-        a, b = shown[name], expected[name]
-        if [x for x, _ in a] != [x for x, _ in b]:
-            found.append(f"{name}: other moments: {a[:3]} {b[:3]}")
-            continue
-        found += [
-            f"{name} at {x:.0f}: shown {y}, recomputed {z}"
-            for (x, y), (_, z) in zip(a, b, strict=True)
-            if abs(y - z) > within * max(1.0, abs(z))
-        ]
-    return found
-
-
 def test_the_comparison_finds_a_figure_that_is_wrong() -> None:
     good: Series = {"a": [(0.0, 1.0), (60.0, 2.0)]}
-    assert _differences(good, {"a": [(0.0, 1.0), (60.0, 2.0)]}, within=1e-6) == []
-    assert _differences(good, {"a": [(0.0, 1.0), (60.0, 2.1)]}, within=1e-6)
-    assert _differences(good, {"a": [(0.0, 1.0)]}, within=1e-6)
-    assert _differences(good, {"b": [(0.0, 1.0), (60.0, 2.0)]}, within=1e-6)
+    assert differing(good, {"a": [(0.0, 1.0), (60.0, 2.0)]}, within=1e-6) == []
+    assert differing(good, {"a": [(0.0, 1.0), (60.0, 2.1)]}, within=1e-6)
+    assert differing(good, {"a": [(0.0, 1.0)]}, within=1e-6)
+    assert differing(good, {"b": [(0.0, 1.0), (60.0, 2.0)]}, within=1e-6)
