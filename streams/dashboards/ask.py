@@ -18,9 +18,14 @@ from pointsman.streams.store.pool import Connection
 
 Series: TypeAlias = dict[str, list[tuple[float, float]]]
 """Metric to its points: x (seconds since 1970, or what the panel has in its place) and value, x rising."""
-STEPS_MAX: Final = 100
-"""Of a window: a panel is half a screen wide, and so from some days on sums of whole hours will do."""
-_STEPS_S: Final = (60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 21_600, 86_400)
+POINTS: Final = 72
+"""Of a window, about: a panel is half a screen wide, and so from two days on sums of whole hours will do."""
+_STEPS_S: Final = (
+    (90, 60), (210, 120), (450, 300), (750, 600), (1_050, 900), (1_500, 1_200), (2_700, 1_800), (5_400, 3_600),
+    (9_000, 7_200), (16_200, 10_800), (32_400, 21_600), (86_400, 43_200), (604_800, 86_400),
+)  # fmt: skip
+"""Below so many seconds a point the step is so wide: Grafana's own table, from a minute on."""
+_WEEK_S: Final = 604_800
 _PLACE: Final = re.compile(r"\{\{(\w+)\}\}")
 _PROMETHEUS_S: Final = 10.0
 
@@ -38,9 +43,9 @@ class Window(Struct, frozen=True):
 
     @property
     def step(self) -> timedelta:
-        """As Grafana would choose it: whole minutes, and no more than `STEPS_MAX` of them."""
-        wanted = (self.end - self.start).total_seconds() / STEPS_MAX
-        return timedelta(seconds=next((each for each in _STEPS_S if each >= wanted), _STEPS_S[-1]))
+        """As Grafana chooses it for panels of so many points: whole minutes, or whole hours."""
+        wanted = (self.end - self.start).total_seconds() / POINTS
+        return timedelta(seconds=next((step for below, step in _STEPS_S if wanted < below), _WEEK_S))
 
 
 async def rows(connection: Connection, query: Query, window: Window) -> list[tuple[Any, ...]]:

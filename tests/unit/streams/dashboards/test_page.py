@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pointsman.streams.dashboards import panels
-from pointsman.streams.dashboards.ask import STEPS_MAX, PrometheusUnavailable, Series, Window, of_prometheus
+from pointsman.streams.dashboards.ask import POINTS, PrometheusUnavailable, Series, Window, of_prometheus
 from pointsman.streams.dashboards.page import page
 from pointsman.streams.dashboards.panels import Dashboard, Panel, Threshold
 from pointsman.streams.dashboards.picture import Shown, number
@@ -122,10 +122,17 @@ def test_numbers_are_for_people(value: float, unit: str, shown: str) -> None:
 
 
 @given(st.integers(1, 60 * 24 * 30))
-def test_steps_are_whole_minutes_and_not_too_many(minutes: int) -> None:
+def test_steps_are_whole_minutes_or_hours_and_not_too_many(minutes: int) -> None:
     window = Window("keeper", START, START + timedelta(minutes=minutes))
-    assert window.step.total_seconds() % 60 == 0
-    assert timedelta(minutes=minutes) / window.step <= STEPS_MAX
+    assert window.step.total_seconds() % (60 if window.step < timedelta(hours=1) else 3600) == 0
+    assert timedelta(minutes=minutes) / window.step <= 1.75 * POINTS
+
+
+def test_steps_are_those_of_grafana() -> None:
+    """As it rounds what is left for a point of 72: 5, 20 and 40 minutes, 2.3 and 10 hours."""
+    hours = {6: 5, 24: 20, 48: 30, 7 * 24: 120, 30 * 24: 720}
+    for wide, minutes in hours.items():
+        assert Window("keeper", START, START + timedelta(hours=wide)).step == timedelta(minutes=minutes)
 
 
 def test_every_dashboard_of_an_agent_can_be_drawn_empty() -> None:
