@@ -59,42 +59,42 @@ async def latencies(store: AuditStore, request: pytest.FixtureRequest) -> list[f
 
 
 @pytest.mark.usefixtures("latencies")
-@pytest.mark.parametrize(("minutes", "hours"), PAIRS.items(), ids=PAIRS.values())
-def test_hours_add_the_minutes_up(people: psycopg.Connection, minutes: str, hours: str) -> None:
-    columns = people.execute(
-        "SELECT column_name::text FROM information_schema.columns WHERE table_schema = 'ml_learning'"
-        " AND table_name = %s ORDER BY ordinal_position",
-        (minutes,),
-    ).fetchall()
-    names = [name for (name,) in columns]
-    keys = ["date_trunc('hour', minute)" if name == "minute" else name for name in names if name in KEYS]
-    sums = [f"sum({name})" for name in names if name not in KEYS]
-    added = people.execute(
-        f"SELECT {', '.join(keys + sums)} FROM ml_learning.{minutes} GROUP BY {', '.join(keys)}".encode()
-    ).fetchall()
-    found = people.execute(f"SELECT * FROM ml_learning.{hours}".encode()).fetchall()
-    assert sorted(found, key=str) == sorted(added, key=str)
-    assert len({row[1] for row in found}) >= HOURS
+def test_hours_add_the_minutes_up(people: psycopg.Connection) -> None:
+    for minutes, hours in PAIRS.items():
+        columns = people.execute(
+            "SELECT column_name::text FROM information_schema.columns WHERE table_schema = 'ml_learning'"
+            " AND table_name = %s ORDER BY ordinal_position",
+            (minutes,),
+        ).fetchall()
+        names = [name for (name,) in columns]
+        keys = ["date_trunc('hour', minute)" if name == "minute" else name for name in names if name in KEYS]
+        sums = [f"sum({name})" for name in names if name not in KEYS]
+        added = people.execute(
+            f"SELECT {', '.join(keys + sums)} FROM ml_learning.{minutes} GROUP BY {', '.join(keys)}".encode()
+        ).fetchall()
+        found = people.execute(f"SELECT * FROM ml_learning.{hours}".encode()).fetchall()
+        assert sorted(found, key=str) == sorted(added, key=str), hours
+        assert len({row[1] for row in found}) >= HOURS, hours
 
 
-@pytest.mark.parametrize("window", [(0, 1), (1, 4), (0, HOURS + 1)])
 def test_quantiles_over_hours_are_right_within_two_percent(
-    people: psycopg.Connection, latencies: list[float], window: tuple[int, int]
+    people: psycopg.Connection, latencies: list[float]
 ) -> None:
     begin = START.replace(minute=0, second=0)
-    since, until = (begin + timedelta(hours=hours) for hours in window)
-    inside = sorted(
-        latency
-        for n, latency in enumerate(latencies)
-        if since <= START + timedelta(hours=HOURS * n / 900) < until
-    )
-    for q in (0.5, 0.95, 0.99):
-        row = people.execute(
-            "SELECT ml_learning.latency_quantile_ms(array_agg(bucket), array_agg(decisions), %s)"
-            " FROM ml_learning.decision_latency_hour_buckets WHERE hour >= %s AND hour < %s",
-            (q, since, until),
-        ).fetchone()
-        assert row == (pytest.approx(inside[math.ceil(q * len(inside)) - 1], rel=0.02),)
+    for window in [(0, 1), (1, 4), (0, HOURS + 1)]:
+        since, until = (begin + timedelta(hours=hours) for hours in window)
+        inside = sorted(
+            latency
+            for n, latency in enumerate(latencies)
+            if since <= START + timedelta(hours=HOURS * n / 900) < until
+        )
+        for q in (0.5, 0.95, 0.99):
+            row = people.execute(
+                "SELECT ml_learning.latency_quantile_ms(array_agg(bucket), array_agg(decisions), %s)"
+                " FROM ml_learning.decision_latency_hour_buckets WHERE hour >= %s AND hour < %s",
+                (q, since, until),
+            ).fetchone()
+            assert row == (pytest.approx(inside[math.ceil(q * len(inside)) - 1], rel=0.02),)
 
 
 @pytest.mark.usefixtures("latencies")
