@@ -162,7 +162,7 @@ class AuditStore:
             more = True
             while more:  # after a migration, all that there is
                 async with self.connection() as connection:
-                    found = await rollup.roll_up(connection, table, after_s=after_s)
+                    found = await rollup.roll_up(connection, table, after_s=after_s, most=rollup.ROWS_MAX)
                 more = found >= rollup.ROWS_MAX
                 merged += found
         return merged

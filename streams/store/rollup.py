@@ -67,9 +67,7 @@ TABLES: Final = (
 )
 
 
-async def roll_up(
-    connection: Connection, table: Table, *, after_s: float = AFTER_S, most: int = ROWS_MAX
-) -> int:
+async def roll_up(connection: Connection, table: Table, *, after_s: float, most: int) -> int:
     """Merges the oldest shards of a table, at most ``most`` of those older than ``after_s``. Returns how many.
 
     As many as ``most`` mean that there are more. 0 also while another worker is at it.

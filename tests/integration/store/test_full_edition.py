@@ -15,7 +15,7 @@ import pytest
 from psycopg import sql
 
 from pointsman.schemas.feedback import Feedback
-from pointsman.streams.store import AuditStore, edition
+from pointsman.streams.store import AuditStore, edition, rollup
 from pointsman.streams.store.check import aggregates_check
 from pointsman.streams.store.edition import AGGREGATES, MINUTES, Wanted
 from pointsman.streams.store.migrate import migrate
@@ -191,8 +191,11 @@ async def test_compressed_minutes_take_late_truth_however_much_must_be_unpacked(
 
 
 async def test_minutes_are_rolled_up_beside_compressed_ones_and_no_figure_changes(
-    full: str, owner: psycopg.Connection
+    full: str, owner: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(
+        rollup, "ROWS_MAX", 10
+    )  # fewer than are compressed, so that those could be in the way
     made = [outcome(n, decided_at=LONG_AGO + timedelta(minutes=n)) for n in range(20)]
     young = [outcome(n, decided_at=NOW - timedelta(hours=2, minutes=n)) for n in range(20, 40)]
     async with AuditStore(full) as store:

@@ -153,7 +153,7 @@ async def test_rows_that_a_writer_holds_are_left_and_a_writer_that_meets_the_mer
     (table,) = [each for each in rollup.TABLES if each.shards == "decision_fallback_shards"]
     with psycopg.connect(migrated, autocommit=True) as writer:
         async with store.connection() as connection, connection.transaction():
-            assert await rollup.roll_up(connection, table, after_s=ALL_S) == 1
+            assert await rollup.roll_up(connection, table, after_s=ALL_S, most=100) == 1
             waits = asyncio.create_task(asyncio.to_thread(writer.execute, add.encode(), (AGENT, minute)))
             waiting = (
                 "SELECT count(*)::integer FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
