@@ -1,0 +1,248 @@
+"""Keyed state: what an agent remembers of each unit, learned from feedback. No Kafka and no files here.
+
+Two things are kept. *Values*, by unit and finer key: numbers that feedback changes and that features read. *Notes*, by
+decision: what the agent wants back when feedback on that decision comes. Requests write notes alone, which features never
+see; so features depend on the feedback that was processed before a request, and not on how records were cut into batches.
+
+Everything is kept in the order of its last change, which is the order in which a compacted changelog has it: what is
+oldest goes first when a bound is reached, and a state that was restored goes on as the one that was lost would have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple, TypeAlias
+
+Scalar: TypeAlias = float | int | str
+Value: TypeAlias = tuple[Scalar, ...]
+"""The moment of its last change in seconds since 1970, then what the agent keeps."""
+Values: TypeAlias = Mapping[str, Value]
+"""A unit's, by the agent's finer keys."""
+NOTHING: Final[Values] = {}
+DAY_S: Final = 86_400.0
+
+
+class Seen(NamedTuple):
+    """What the state is for a request: when it came, in seconds since 1970, and its unit's values. Not to be changed."""
+
+    at: float
+    values: Values
+
+
+class Told(NamedTuple):
+    """A label that feedback gave to a decision."""
+
+    decision_id: str
+    label: str
+    at: float
+    """When the feedback came, in seconds since 1970."""
+
+
+class Learned(NamedTuple):
+    """What a label changes: values without their moment (None takes one away), and the note in the place of the old one."""
+
+    values: Mapping[str, Sequence[Scalar] | None]
+    note: Any | None
+
+
+class Note(NamedTuple):
+    """What a decision left behind."""
+
+    at: float
+    unit: str
+    content: Any
+    """Anything that JSON has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyedState:
+    """An agent's declaration. All functions are pure.
+
+    With it the agent's ``features`` takes two sequences: inputs, and one `Seen` for each.
+    """
+
+    version: str
+    """Raise it when what is kept means something else: the state of an older version is not read."""
+    note: Callable[[Sequence[Any]], list[Any | None]]
+    """What is kept of each input until its label comes; None: nothing."""
+    learn: Callable[[Told, Any, Values], Learned]
+    """A label, the note of its decision, the values of its unit; called in the order in which feedback came.
+
+    A decision may be labelled again: the note that is returned says what was counted.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds of one agent's state in one partition; what was changed longest ago goes."""
+
+    values_per_unit: int = 5_000
+    units: int = 100_000
+    notes: int = 200_000
+    ttl_s: float = 400 * DAY_S
+    """Of values and notes, from their last change."""
+
+
+Name: TypeAlias = tuple[str, str, str]
+"""``value``, unit and key; or ``note``, an empty text and the decision's id."""
+
+
+@dataclass(slots=True)
+class Units:
+    """One agent's state in one partition, as far as it is committed."""
+
+    state: KeyedState
+    limits: Limits = field(default_factory=Limits)
+    values: dict[str, dict[str, Value]] = field(default_factory=dict)
+    notes: dict[str, Note] = field(default_factory=dict)
+
+    def keep(self, changes: Changes) -> None:
+        """Changes that were committed."""
+        for unit, values in changes.values_of.items():
+            self.values.pop(unit, None)
+            if values:
+                self.values[unit] = values
+        for decision_id, note in changes.notes_of.items():
+            self.notes.pop(decision_id, None)
+            if note is not None:
+                self.notes[decision_id] = note
+
+    def load(self, name: Name, content: Any | None) -> None:
+        """One record of the changelog, in its order; None: it was taken away."""
+        kind, unit, key = name
+        if kind == "note":
+            self.notes.pop(key, None)
+            if content is not None:
+                self.notes[key] = Note(*content)
+            return
+        values = self.values.pop(unit, {})
+        values.pop(key, None)
+        if content is not None:
+            values[key] = tuple(content)
+        if values:
+            self.values[unit] = values
+
+    def __len__(self) -> int:
+        """Entries of both kinds."""
+        return sum(map(len, self.values.values())) + len(self.notes)
+
+
+class Changes:
+    """What a batch changes, in order; nothing of it counts before `Units.keep`."""
+
+    def __init__(self, units: Units) -> None:
+        self._units = units
+        self._ttl_s = units.limits.ttl_s
+        self.values_of: dict[str, dict[str, Value]] = {}
+        """Units that are changed, whole, in the order of their last change; empty: gone."""
+        self.notes_of: dict[str, Note | None] = {}
+        """Notes that are changed, in the same order; None: gone."""
+        self._written: dict[Name, None] = {}
+        self._oldest = iter(units.notes)
+        self._front = next(self._oldest, None)
+        self._more_notes = 0
+        self._more_units = 0
+
+    def seen(self, unit: str | None, at: float) -> Seen:
+        """What a request of a unit sees."""
+        return Seen(at, NOTHING if unit is None else self._values(unit, at))
+
+    def note(self, unit: str, decision_id: str, content: Any, at: float) -> None:
+        """Keep something of a decision until it is labelled."""
+        self._put_note(decision_id, Note(at, unit, content))
+        horizon = at - self._ttl_s
+        while (first := self._first_note()) is not None and (
+            len(self._units.notes) + self._more_notes > self._units.limits.notes or first[1].at < horizon
+        ):
+            self._put_note(first[0], None)
+
+    def learn(self, told: Told) -> bool:
+        """A label. False where nothing is known of its decision, or no longer."""
+        note = self._note(told.decision_id)
+        if note is None or note.at < told.at - self._ttl_s:
+            return False
+        unit = note.unit
+        learned = self._units.state.learn(told, note.content, self._values(unit, told.at))
+        for key, value in learned.values.items():
+            self._put(unit, key, None if value is None else (told.at, *value))
+        self._put_note(told.decision_id, None if learned.note is None else Note(told.at, unit, learned.note))
+        return True
+
+    def records(self) -> Iterator[tuple[Name, Any | None]]:
+        """What is to be written, in the order of the last changes; None: taken away."""
+        for name in self._written:
+            kind, unit, key = name
+            yield name, self.notes_of[key] if kind == "note" else self.values_of[unit].get(key)
+
+    # -- values ----------------------------------------------------------------------------------
+
+    def _values(self, unit: str, at: float) -> Values:
+        found = self.values_of.get(unit)
+        if found is None:
+            found = self._units.values.get(unit)
+        if not found:
+            return NOTHING
+        horizon = at - self._ttl_s
+        while found and next(iter(found.values()))[0] < horizon:  # type: ignore[operator]
+            self._put(unit, next(iter(found)), None)
+            found = self.values_of[unit]
+        return found
+
+    def _put(self, unit: str, key: str, value: Value | None) -> None:
+        values = self.values_of.pop(unit, None)
+        if values is None:
+            values = dict(self._units.values.get(unit, NOTHING))
+        known = bool(values)
+        self._mark(("value", unit, key))
+        values.pop(key, None)
+        if value is not None:
+            values[key] = value
+            while len(values) > self._units.limits.values_per_unit:
+                oldest = next(iter(values))
+                del values[oldest]
+                self._mark(("value", unit, oldest))
+        self.values_of[unit] = values
+        self._more_units += bool(values) - known
+        while len(self._units.values) + self._more_units > self._units.limits.units:
+            self._drop(self._first_unit())
+
+    def _first_unit(self) -> str:
+        """That which was changed longest ago."""
+        for unit in self._units.values:
+            if unit not in self.values_of:
+                return unit
+        return next(unit for unit, values in self.values_of.items() if values)
+
+    def _drop(self, unit: str) -> None:
+        values = self.values_of.pop(unit, None) or self._units.values[unit]
+        for key in values:
+            self._mark(("value", unit, key))
+        self.values_of[unit] = {}
+        self._more_units -= 1
+
+    def _mark(self, name: Name) -> None:
+        self._written.pop(name, None)
+        self._written[name] = None
+
+    # -- notes -----------------------------------------------------------------------------------
+
+    def _note(self, decision_id: str) -> Note | None:
+        if decision_id in self.notes_of:
+            return self.notes_of[decision_id]
+        return self._units.notes.get(decision_id)
+
+    def _put_note(self, decision_id: str, note: Note | None) -> None:
+        known = self._note(decision_id) is not None
+        self.notes_of.pop(decision_id, None)
+        self.notes_of[decision_id] = note
+        self._more_notes += (note is not None) - known
+        self._mark(("note", "", decision_id))
+
+    def _first_note(self) -> tuple[str, Note] | None:
+        """That which was changed longest ago."""
+        while self._front is not None and self._front in self.notes_of:
+            self._front = next(self._oldest, None)
+        if self._front is not None:
+            return self._front, self._units.notes[self._front]
+        return next(((key, note) for key, note in self.notes_of.items() if note is not None), None)
