@@ -6,7 +6,7 @@ live in ``models/agents``; further folders come by the setting ``agents``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from typing import Any, Literal
 import msgspec
 
 from pointsman.models.decider import Decider, Row
+from pointsman.models.state import KeyedState
 
 
 class TryLater(Exception):
@@ -43,14 +44,14 @@ class Agent:
     """All that Pointsman needs to know of one kind of decision.
 
     ``features`` is pure and takes a whole batch of inputs; it returns one row of floats an input, as long as
-    ``feature_names``. ``model`` is the folder of a trained artifact, or None: then only rules answer.
+    ``feature_names``. With ``state`` it takes a second sequence: what was learned of each input's unit. ``model`` is the folder of a trained artifact, or None: then only rules answer.
     """
 
     name: str
     input_type: type[msgspec.Struct]
     feature_names: tuple[str, ...]
     feature_version: str
-    features: Callable[[Sequence[Any]], list[Row]]
+    features: Callable[..., list[Row]]
     predictions: tuple[str, ...]
     """Every prediction that may be made, the positive one last."""
     rules: Decider
@@ -64,6 +65,8 @@ class Agent:
     capabilities: tuple[str, ...] = ()
     examples: tuple[Mapping[str, Any], ...] = ()
     """Valid inputs as plain objects: the conformance run, the docs and `pointsman decide --example` use them."""
+    state: KeyedState | None = None
+    """What it remembers of each unit; None: nothing."""
     train: Callable[..., Any] | None = None
     """``train(commits: Path, out: Path, ...)``: the agent's training recipe."""
 

@@ -90,6 +90,13 @@ class History(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Where it lay when it was first sent, if it was sent again."""
 
 
+class Reached(Struct, frozen=True, kw_only=True, gc=False):
+    """How far the keyed state was that the features came from."""
+
+    feedback_offset: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+    """Of the partition of `decision-feedback`: everything before it was learned, and nothing from it on."""
+
+
 class Timings(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Milliseconds. ``total`` runs from the request's record time to the emission of its outcome."""
 
@@ -141,6 +148,8 @@ class Outcome(Struct, frozen=True, kw_only=True, gc=False):
     """XXH3-64 of the request's value, in hex: tells a repeated request from another with the same id."""
     history: History | UnsetType = UNSET
     """Only where the request was tried again, or sent again from the dead letters."""
+    state: Reached | UnsetType = UNSET
+    """Only of agents that keep state."""
     schema_version: int = 1
 
 

@@ -42,6 +42,12 @@ DEAD_LETTERS: Final = Topic(
 REDRIVES: Final = Topic(
     name="decision-redrives", key="place of the letter", carries="Redrive", retention_ms=30 * DAY_MS
 )
+STATE: Final = Topic(
+    name="decision-state",
+    key="agent, version, kind, unit, name",
+    carries="what an agent keeps",
+    cleanup="compact",
+)
 FLAGS: Final = Topic(name="control-flags", key="flag", carries="Flag", cleanup="compact", partitions=1)
 
 
@@ -55,7 +61,8 @@ def deployed(retry_delays_ms: Iterable[int]) -> tuple[Topic, ...]:
     """All topics of a deployment with these delays; equal delays share one topic."""
     waiting = tuple(retries(delay_ms) for delay_ms in dict.fromkeys(retry_delays_ms))
     return (
-        REQUESTS, FEEDBACK, OUTCOMES, SHADOWS, ESCALATIONS, *waiting, SUMMARIES, DEAD_LETTERS, REDRIVES, FLAGS,
+        REQUESTS, FEEDBACK, OUTCOMES, SHADOWS, ESCALATIONS, *waiting, SUMMARIES, DEAD_LETTERS, REDRIVES, STATE,
+        FLAGS,
     )  # fmt: skip
 
 

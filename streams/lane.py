@@ -222,9 +222,9 @@ class Lane(Service):
         if self._share is not None and led:
             self.together = self._share(self, Member.of(self.consumer), led)
         for number in led:
-            # The leading topic first, the delay topics after it.
+            # In the order of the topics: the leading one first, the delay topics last.
             self._start_loop(
-                number, tuple(sorted(numbers[number], key=lambda tp: (tp.topic in self._delays_s, tp)))
+                number, tuple(sorted(numbers[number], key=lambda tp: self.topics.index(tp.topic)))
             )
         self.assigned = True
         self.metrics.partitions.set(len(self.loops))
@@ -239,10 +239,10 @@ class Lane(Service):
         The loop of a number is fenced as one, so delay topics are read by whoever has the leading one. They can come
         apart while workers run side by side that subscribe to different topics; then they rest.
         """
-        if not self._delays_s or any(tp.topic not in self._delays_s for tp in partitions):
+        if not self._delays_s or any(tp.topic == self.topics[0] for tp in partitions):
             return True
         logger.warning(
-            "delay topics without their requests: they rest until the workers are of one kind",
+            "topics without their requests: they rest until the workers are of one kind",
             extra={"lane": self.name, "partitions": [f"{tp.topic}[{tp.partition}]" for tp in partitions]},
         )
         return False

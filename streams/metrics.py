@@ -76,6 +76,15 @@ FEEDBACK_WAITING = Gauge(
 FEEDBACK_UNKNOWN = Gauge(
     "pointsman_feedback_unknown", "The same, given up after 90 days; counted if they come after all."
 )
+STATE_LABELS = Counter(
+    "pointsman_state_labels",
+    "Labels that agents with keyed state were told, by what became of it.",
+    ["agent", "result"],
+)
+STATE_RESTORED = Counter("pointsman_state_restored", "Records of keyed state that were read back.")
+STATE_ENTRIES = Gauge(
+    "pointsman_state_entries", "Values and notes of keyed state in this process.", ["agent"]
+)
 SINK_DOUBLES = Counter("pointsman_sink_doubles", "Messages that the database had already.")
 ROLLED_UP = Counter("pointsman_rolled_up", "Rows of minutes that were merged into their minute and hour.")
 DATABASE_UP = Gauge("pointsman_database_up", "1 while the sink can write.")

@@ -282,9 +282,13 @@ class PartitionLoop:
         batch = {}
         count, size = self._batch_max, BATCH_BYTES
         # All topics share the bounds of one batch. What has waited comes first: it is older, and there is little of it.
+        # Of another topic, of which there may be much, half a batch at most while requests wait.
+        first = self.partitions[0]
         for tp in reversed(self.partitions):
             buffer = self._buffers[tp]
             ready = self._takeable(tp)
+            if tp != first and tp not in self._dues and self._buffers[first]:
+                ready = min(ready, self._batch_max // 2)
             if not ready or count <= 0 or size <= 0:
                 continue
             if ready == len(buffer) <= count and self._bytes[tp] <= size:

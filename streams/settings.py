@@ -158,6 +158,20 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     duplicate_ids_max: Annotated[
         Positive, Meta(description="Ids that one process remembers at most; the oldest go first.")
     ] = 400_000
+    state_values_per_unit_max: Annotated[
+        Positive,
+        Meta(description="Values that an agent keeps of a unit; what was changed longest ago goes first."),
+    ] = 5_000
+    state_units_max: Annotated[
+        Positive, Meta(description="Units of which an agent keeps values in a partition; the same.")
+    ] = 100_000
+    state_notes_max: Annotated[
+        Positive,
+        Meta(description="Decisions of a partition whose labels an agent can still learn from; the same."),
+    ] = 200_000
+    state_ttl_days: Annotated[
+        Positive, Meta(description="Days after its last change at which a value or note is forgotten.")
+    ] = 400
     retry_reasons: Annotated[
         tuple[Literal["unknown_agent", "feature_error", "rules_error", "try_later"], ...],
         Meta(

@@ -17,6 +17,7 @@ from pointsman.schemas.summary import Summary
 from pointsman.streams import metrics
 from pointsman.streams.decisions.trace import trace_id
 from pointsman.streams.decisions.validate import Rejected, letter
+from pointsman.streams.feedback import check_feedback
 from pointsman.streams.output import Committed, Output, Record
 from pointsman.streams.partition import Work
 from pointsman.streams.store.batch import DeadLetter, SinkBatch
@@ -30,7 +31,6 @@ LANE: Final = "sink"
 
 _outcome = Decoder(Outcome)
 _shadow = Decoder(ShadowAnswer)
-_feedback = Decoder(Feedback)
 _summary = Decoder(Summary)
 
 
@@ -161,13 +161,3 @@ class SinkWork(Work):
         metrics.FOREIGN.labels(record.topic).inc()
         place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
         logger.error("not a message of ours; passed over", extra={**place, "error": error})
-
-
-def check_feedback(record: Record) -> Feedback:
-    """A feedback event. Raises `InvalidMessage` that names the field."""
-    if not record.value:
-        raise InvalidMessage("empty_value", "value", "a JSON object")
-    event = _feedback.decode(record.value)
-    if record.key != (event.unit or event.decision_id).encode():
-        raise InvalidMessage("bad_key", "key", "the key of the decision's request: its unit, else its id")
-    return event

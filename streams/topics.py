@@ -32,6 +32,7 @@ class Names:
         self.summaries = prefix + topics.SUMMARIES.name
         self.dead_letters = prefix + topics.DEAD_LETTERS.name
         self.redrives = prefix + topics.REDRIVES.name
+        self.state = prefix + topics.STATE.name
         self.flags = prefix + topics.FLAGS.name
         self.retries = tuple(prefix + topics.retries(delay_ms).name for delay_ms in retry_delays_ms)
         """Where a request waits for its second, third, ... attempt."""

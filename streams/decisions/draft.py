@@ -6,11 +6,12 @@ import random
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from aiokafka import TopicPartition
 from msgspec import UNSET, UnsetType
 
+from pointsman.models.state import Changes
 from pointsman.schemas.control import Flag
 from pointsman.schemas.outcome import History
 from pointsman.schemas.retry import Assigned
@@ -24,6 +25,7 @@ from pointsman.streams.decisions.route import Counter
 from pointsman.streams.decisions.runtime import Runtime
 from pointsman.streams.decisions.validate import Accepted, Checked, Rejected
 from pointsman.streams.output import Output, Record
+from pointsman.streams.state.partition import StateDraft
 
 
 def pieces(records: list[Record], size: int) -> Iterator[list[Record]]:
@@ -68,7 +70,9 @@ class Part:
         self.checked.rejected += checked.rejected
         self.checked.answered = checked.answered  # the whole batch's
 
-    def compute(self, groups: Groups, runtimes: Mapping[str, Runtime], at_least: int) -> None:
+    def compute(
+        self, groups: Groups, runtimes: Mapping[str, Runtime], at_least: int, state: StateDraft
+    ) -> None:
         """Features and rules of the agents that have so many requests here; each request is computed once."""
         accepted = self.checked.accepted
         for agent in [agent for agent, requests in accepted.items() if len(requests) >= at_least]:
@@ -76,7 +80,7 @@ class Part:
                 group = groups.get((agent, assigned))
                 if group is None:
                     group = groups[agent, assigned] = Group(runtimes[agent], assigned)
-                group.compute(requests)
+                group.compute(requests, state.of(agent))
 
     def _by_assigned(self, requests: list[Accepted]) -> list[tuple[Assigned | None, list[Accepted]]]:
         """By what they were assigned before; None: they are to be split."""
@@ -133,11 +137,11 @@ class Group:
     computed: Computed = field(default_factory=Computed)
     features_ms: float = 0.0
 
-    def compute(self, requests: list[Accepted]) -> None:
+    def compute(self, requests: list[Accepted], state: Changes | None) -> None:
         """Some more of them."""
         began = time.perf_counter()
         self.requests += requests
-        self.computed.add(compute(self.runtime.agent, requests))
+        self.computed.add(compute(self.runtime.agent, requests, state))
         self.features_ms += (time.perf_counter() - began) * 1000
 
 
@@ -155,6 +159,8 @@ class Prepared:
     candidates: list[bool]
     flag: Flag | Assigned | None
     features_ms: float
+    reached: int | None = None
+    """The feedback that an agent with state had learned; None for one without."""
 
 
 def decision_of(prepared: Prepared, asked: Asked) -> Decision:
@@ -170,7 +176,24 @@ def decision_of(prepared: Prepared, asked: Asked) -> Decision:
         flag=prepared.flag,
         features_ms=prepared.features_ms,
         histories=prepared.part.histories(computed.requests),
+        reached=prepared.reached,
     )
+
+
+def keep_notes(prepared: list[Prepared], state: StateDraft) -> None:
+    """What agents keep of the requests of a part until their labels come: each agent's in the order of their topic."""
+    found: dict[str, list[tuple[Accepted, Any]]] = {}
+    for each in prepared:
+        if each.computed.notes:
+            mine = found.setdefault(each.runtime.agent.name, [])
+            mine += zip(each.computed.requests, each.computed.notes, strict=True)
+    for agent, notes in found.items():
+        changes = state.of(agent)
+        assert changes is not None, "who has notes keeps state"
+        for accepted, content in sorted(notes, key=lambda note: note[0].record.offset):
+            if content is not None and accepted.request.unit is not None:
+                at = accepted.record.timestamp / 1000
+                changes.note(accepted.request.unit, accepted.request.id, content, at)
 
 
 @dataclass(slots=True)
@@ -182,6 +205,11 @@ class Draft:
     even: dict[str, Counter]
     ledgers: dict[str, Ledger]
     """Counts since the last summary, by topic."""
+    state: StateDraft
+    reads: bool
+    """Whether it has read anything."""
+    reached: int = 0
+    """Of the feedback, what this batch's requests are decided with: the offset up to, without, which it was learned."""
     parts: list[Part] = field(default_factory=list)
     answered: dict[int, int] = field(default_factory=dict)
     """Ids that this batch answers, whatever topic they came from."""

@@ -60,6 +60,8 @@ class Decision:
     features_ms: float
     histories: list[History | UnsetType] | None = None
     """None where no request was tried or sent before."""
+    reached: int | None = None
+    """The feedback that an agent with state had learned; None for one without."""
 
 
 _Kind: TypeAlias = tuple[bool, str | None, Action, bool | None]
@@ -90,6 +92,7 @@ class Emitter:
             decision.flag,
             features_ms=round(decision.features_ms / max(1, len(decision.requests)), 4),
             model_ms=None if waited_ms is None else round(waited_ms, 3),
+            reached=decision.reached,
         )
 
     def write(self, i: int, moment: Moment) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 
 from pointsman.models.agent import Agent, TryLater
 from pointsman.models.decider import Row
+from pointsman.models.state import Changes, Seen
 from pointsman.schemas.errors import InvalidMessage
 from pointsman.schemas.outcome import Answer
 from pointsman.streams import metrics
@@ -31,6 +32,8 @@ class Computed:
     rows: list[Row] = field(default_factory=list)
     rules: list[Answer] = field(default_factory=list)
     bad: list[Rejected] = field(default_factory=list)
+    notes: list[Any] = field(default_factory=list)
+    """What is kept of each request until its label comes; of an agent that keeps nothing, empty."""
 
     def add(self, other: Computed) -> None:
         """What comes after these."""
@@ -38,25 +41,40 @@ class Computed:
         self.rows += other.rows
         self.rules += other.rules
         self.bad += other.bad
+        self.notes += other.notes
 
 
-def compute(agent: Agent, requests: list[Accepted]) -> Computed:
+def compute(agent: Agent, requests: list[Accepted], state: Changes | None = None) -> Computed:
     """Features, then rules. All go first; only if they fail is the request found that they fail on.
+
+    ``state``: of an agent that keeps one, as the batch has left it so far; it is read here.
 
     The inputs are given up: hundreds of small objects, freed where they were just read and not once they are cold.
     """
     bad: list[Rejected] = []
     given = requests
-    requests, rows = _each(
-        agent,
-        "feature_error",
-        requests=requests,
-        values=[each.input for each in requests],
-        step=lambda inputs: _checked_rows(
-            list(agent.features(inputs)), len(inputs), len(agent.feature_names)
-        ),
-        bad=bad,
-    )
+    notes: list[Any] = []
+    if state is None:
+        requests, rows = _each(
+            agent,
+            "feature_error",
+            requests=requests,
+            values=[each.input for each in requests],
+            step=lambda inputs: _checked_rows(
+                list(agent.features(inputs)), len(inputs), len(agent.feature_names)
+            ),
+            bad=bad,
+        )
+    else:
+        requests, found = _each(
+            agent,
+            "feature_error",
+            requests=requests,
+            values=[(each.input, _seen(each, state)) for each in requests],
+            step=lambda values: _with_state(agent, values),
+            bad=bad,
+        )
+        rows, notes = [row for row, _ in found], [note for _, note in found]
     for each in given:
         each.input = None
     good, rules = _each(
@@ -70,7 +88,21 @@ def compute(agent: Agent, requests: list[Accepted]) -> Computed:
     if len(good) < len(requests):
         kept = {id(each) for each in good}
         rows = [row for each, row in zip(requests, rows, strict=True) if id(each) in kept]
-    return Computed(good, rows, rules, bad)
+        if notes:
+            notes = [note for each, note in zip(requests, notes, strict=True) if id(each) in kept]
+    return Computed(good, rows, rules, bad, notes)
+
+
+def _seen(accepted: Accepted, state: Changes) -> Seen:
+    return state.seen(accepted.request.unit, accepted.record.timestamp / 1000)
+
+
+def _with_state(agent: Agent, values: list[tuple[Any, Seen]]) -> list[tuple[Row, Any]]:
+    """Rows, and what is kept of each input."""
+    assert agent.state is not None, "asked of an agent that keeps state"
+    inputs, seen = [each for each, _ in values], [each for _, each in values]
+    rows = _checked_rows(list(agent.features(inputs, seen)), len(inputs), len(agent.feature_names))
+    return list(zip(rows, agent.state.note(inputs), strict=True))
 
 
 def _each(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from aiokafka import TopicPartition
 
 from pointsman.models.agent import Agent
+from pointsman.models.state import DAY_S, Limits
 from pointsman.streams.commit import AtLeastOnce, Committer
 from pointsman.streams.decisions.ask import Scorer
 from pointsman.streams.decisions.duplicates import Answered
@@ -22,6 +23,8 @@ from pointsman.streams.membership import Member
 from pointsman.streams.partition import Work
 from pointsman.streams.settings import Settings
 from pointsman.streams.shared import Shared
+from pointsman.streams.state.partition import PartitionState
+from pointsman.streams.state.restore import restore as state_restore
 from pointsman.streams.together import Together
 from pointsman.streams.topics import Names
 
@@ -48,6 +51,9 @@ def decision_lane(
         await flags.current.wait()  # a request must not be split by a flag that is not read yet
         await remember(servers, tp, answered, ids_max=ids_max(), window_s=settings.duplicate_window_s)
 
+    async def restore_state(partition: int, state: PartitionState) -> None:
+        await state_restore(servers, TopicPartition(names.state, partition), state)
+
     around = Surroundings(
         names=names,
         runtimes=runtimes(agents, settings.bands),
@@ -57,10 +63,14 @@ def decision_lane(
         settings=settings,
         partitions=partitions,
         restore=restore,
+        restore_state=restore_state,
         answered_max=ids_max,
         turn=Turn(),
         observe=observe,
+        limits=limits(settings),
     )
+    # Labels of a unit lie in the partition of its requests, so whoever decides with them learns from them there.
+    learns = [names.feedback] if any(agent.state for agent in agents.values()) else []
 
     def factory(
         lane: Lane, number: int, owned: tuple[TopicPartition, ...]
@@ -80,9 +90,9 @@ def decision_lane(
         name="decisions",
         # One loop reads the requests of a partition and what waits of them: so the memory of
         # answered ids, the split and the ledger know both.
-        topics=[names.requests, *delays_s],
+        topics=[names.requests, *learns, *delays_s],
         delays_s=delays_s,
-        watched=[names.outcomes],
+        watched=[names.outcomes, *([names.state] if learns else [])],
         group=settings.group,
         servers=servers,
         settings=settings,
@@ -92,6 +102,16 @@ def decision_lane(
         share=shared if transactional else None,
     )
     return lane
+
+
+def limits(settings: Settings) -> Limits:
+    """Bounds of keyed state."""
+    return Limits(
+        values_per_unit=settings.state_values_per_unit_max,
+        units=settings.state_units_max,
+        notes=settings.state_notes_max,
+        ttl_s=settings.state_ttl_days * DAY_S,
+    )
 
 
 def _committer(

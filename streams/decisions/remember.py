@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Final
+from typing import Annotated
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from msgspec import DecodeError, Meta, Struct
@@ -13,12 +13,9 @@ from msgspec.json import Decoder
 
 from pointsman.streams import reading
 from pointsman.streams.decisions.duplicates import Answered, key, short
+from pointsman.streams.log_end import to_end
 
 logger = logging.getLogger(__name__)
-
-POLL_MS: Final = 200
-QUIET_POLLS: Final = 10
-"""After so many without a record the log says what is waited for."""
 
 
 class _Outcome(Struct):
@@ -46,10 +43,7 @@ async def remember(
 ) -> int:
     """Fill ``answered`` from the last outcomes of a partition; the number read.
 
-    Reads `read_committed`, and after the partition was fenced: what is there then is all that there is. It is there, but
-    perhaps not readable yet: a transaction that the last owner's partitions shared may be open, or its end not written
-    here. So it reads to the end of the log and not of what is stable, and waits for that, as long as such a transaction
-    may take.
+    Reads `read_committed`, and after the partition was fenced, to the end of the log: see `to_end`.
 
     Offsets are more than ids, for the ends of transactions take some, and what was aborted does. So where ``ids_max`` of
     them hold fewer ids than `Answered` keeps for certain, it is read again from further back: as far as the window or
@@ -88,16 +82,10 @@ async def _read(
     consumer: AIOKafkaConsumer, tp: TopicPartition, answered: Answered, since: datetime
 ) -> tuple[int, bool]:
     """How many ids it kept, and whether it met one that the window no longer reaches."""
-    count, passed, end, quiet = 0, False, None, 0
-    while end is None or await consumer.position(tp) < end:
-        fetched = await consumer.getmany(tp, timeout_ms=POLL_MS, max_records=5_000)
-        end = consumer.highwater(tp) if end is None else end  # the first answer says it
-        quiet = 0 if fetched else quiet + 1
-        if quiet == QUIET_POLLS:
-            extra = {"topic": tp.topic, "partition": tp.partition, "end": end}
-            logger.info("nothing to read yet: a transaction may be open", extra=extra)
+    count, passed = 0, False
+    async for records, _ in to_end(consumer, tp):
         ids = {}
-        for record in fetched.get(tp, ()):
+        for record in records:
             known = recalled(record.value)
             if known is None:
                 continue

@@ -16,7 +16,7 @@ from msgspec import UNSET, UnsetType
 from pointsman.models.decider import Row
 from pointsman.schemas.control import Flag
 from pointsman.schemas.latency import bucket
-from pointsman.schemas.outcome import Action, Answer, FlagState, History
+from pointsman.schemas.outcome import Action, Answer, FlagState, History, Reached
 from pointsman.schemas.retry import Assigned
 from pointsman.streams.decisions.known import Known, Served
 from pointsman.streams.decisions.runtime import Runtime
@@ -71,7 +71,9 @@ class OutcomeWriter:
         *,
         features_ms: float,
         model_ms: float | None,
+        reached: int | None = None,
     ) -> None:
+        """``reached``: the offset of the feedback up to which an agent with state had learned; None for one without."""
         parts = runtime.parts
         self.approval = parts.approval
         state = FlagState(
@@ -85,6 +87,10 @@ class OutcomeWriter:
         self._model_ms = b',"model_ms":%b' % _encode(model_ms) if model_ms is not None else b""
         self._action = runtime.action
         self._named = runtime.named
+        last = b"" if reached is None else b',"state":%b' % _encode(Reached(feedback_offset=reached))
+        last += b',"schema_version":1}'
+        self._end = b'%d},"content_hash":"%016x"' + last
+        self._last = last
         self._places: dict[tuple[bool, str, int], bytes] = {}
         self._texts: dict[tuple[str, str, Action], tuple[bytes, bytes]] = {}
 
@@ -144,20 +150,14 @@ class OutcomeWriter:
                 moment.unrequested if at is None else b',"requested_at":%b%b' % (_encode(at), moment.part),
                 waited.part,
                 self._timings(candidate, record) if place is None else place,
-                b'%d},"content_hash":"%016x","schema_version":1}' % end
-                if history is UNSET
-                else self._told(*end, history),
+                self._end % end if history is UNSET else self._told(*end, history),
             )
         )
 
-    @staticmethod
-    def _told(offset: int, content_hash: int, history: History) -> bytes:
+    def _told(self, offset: int, content_hash: int, history: History) -> bytes:
         """The end of an outcome whose request was tried or sent before."""
-        return b'%d},"content_hash":"%016x","history":%b,"schema_version":1}' % (
-            offset,
-            content_hash,
-            _encode(history),
-        )
+        told = (offset, content_hash, _encode(history), self._last)
+        return b'%d},"content_hash":"%016x","history":%b%b' % told
 
     def _timings(self, candidate: bool, record: Record) -> bytes:
         """The rest of the timings, and the place but for its offset. A request of the control waited for no model."""

@@ -13,6 +13,8 @@ from typing import Final
 
 from aiokafka import TopicPartition
 
+from pointsman.models.agent import Agent
+from pointsman.models.state import Limits
 from pointsman.schemas.codec import encode
 from pointsman.schemas.control import Flag
 from pointsman.schemas.outcome import Arm
@@ -20,7 +22,16 @@ from pointsman.schemas.retry import HEADER_KEPT, Assigned
 from pointsman.schemas.summary import ArmSummary, Ledger
 from pointsman.streams import metrics
 from pointsman.streams.decisions.ask import Asked, Questions, Scorer, reason_of
-from pointsman.streams.decisions.draft import Draft, Group, Groups, Part, Prepared, decision_of, pieces
+from pointsman.streams.decisions.draft import (
+    Draft,
+    Group,
+    Groups,
+    Part,
+    Prepared,
+    decision_of,
+    keep_notes,
+    pieces,
+)
 from pointsman.streams.decisions.duplicates import Answered
 from pointsman.streams.decisions.emit import Decided, Decision, Emitter, in_order, shadows, utc_now
 from pointsman.streams.decisions.features import Computed
@@ -35,6 +46,7 @@ from pointsman.streams.decisions.wire import Moment
 from pointsman.streams.flags import Flags
 from pointsman.streams.output import Committed, Message, Output, Record
 from pointsman.streams.settings import Settings
+from pointsman.streams.state.partition import PartitionState
 from pointsman.streams.topics import Names
 
 logger = logging.getLogger(__name__)
@@ -68,12 +80,21 @@ class Surroundings:
     """Number of partitions by topic."""
     restore: Callable[[int, Answered], Awaitable[None]]
     """Fills the memory of answered ids from the outcomes of a partition."""
+    restore_state: Callable[[int, PartitionState], Awaitable[None]]
+    """Fills the keyed state of a partition from its changelog."""
     answered_max: Callable[[], int]
     """Ids that one partition may remember."""
     turn: Turn
     """Held by the partition that computes."""
     observe: Callable[[ArmSummary], None]
     """Takes the committed sums to the metrics."""
+    limits: Limits
+    """Of keyed state."""
+
+    @property
+    def agents(self) -> dict[str, Agent]:
+        """Those that are loaded."""
+        return {name: runtime.agent for name, runtime in self.runtimes.items()}
 
 
 class DecisionWork:
@@ -85,6 +106,8 @@ class DecisionWork:
         self._wake = wake
         self._retries = Retries(around.settings, around.names)
         self._answered: Answered | None = None
+        self._state = PartitionState(around.agents, around.limits)
+        self._feedback = TopicPartition(around.names.feedback, tp.partition)
         self._even: dict[str, Counter] = {}
         self._ledgers: dict[str, Ledger] = {}
         self._positions: dict[TopicPartition, int | None] = {}
@@ -107,7 +130,10 @@ class DecisionWork:
             settings = self._around.settings
             answered = Answered(self._around.answered_max(), settings.duplicate_window_s)
             await self._around.restore(self._tp.partition, answered)
-            self._answered = answered
+            state = PartitionState(self._around.agents, self._around.limits)
+            if state.units:
+                await self._around.restore_state(self._tp.partition, state)
+            self._answered, self._state = answered, state
         self._positions = dict(committed.positions)
         self._token = metadata.token
         self._even = dict(metadata.even)
@@ -133,16 +159,21 @@ class DecisionWork:
 
     async def process(self, batch: dict[TopicPartition, list[Record]], *, final: bool) -> Output:
         """The whole output of a batch: outcomes, retries, dead letters, escalations, shadows, summary, offsets."""
+        feedback = batch.get(self._feedback, [])
         # What waited came before what comes now: of two with one id the older one answers.
-        inputs = [(tp, records) for tp, records in batch.items() if records and tp != self._tp]
+        apart = (self._tp, self._feedback)
+        inputs = [(tp, records) for tp, records in batch.items() if records and tp not in apart]
         if requests := batch.get(self._tp):
             inputs.append((self._tp, requests))
-        draft = self._draft(inputs)
+        draft = self._draft(inputs, feedback)
         self._publish(draft, final=final)
+        if feedback:
+            await self._learn(feedback, draft)
         if inputs:
             await self._decide(inputs, draft)
-        if not draft.output.messages and not inputs:
+        if not draft.output.messages and not draft.reads:
             return Output()
+        draft.output.add(self._around.names.state, self._tp.partition, draft.state.messages())
         if draft.positions:
             draft.output.positions = draft.positions
             draft.output.metadata = encode_metadata(
@@ -160,12 +191,31 @@ class DecisionWork:
         output.keep = partial(self._keep, draft)
         return output
 
-    def _draft(self, inputs: list[tuple[TopicPartition, list[Record]]]) -> Draft:
+    def _draft(self, inputs: list[tuple[TopicPartition, list[Record]]], feedback: list[Record]) -> Draft:
         positions = {tp: records[-1].offset + 1 for tp, records in inputs}
+        if feedback:
+            positions[self._feedback] = feedback[-1].offset + 1
+        reached = positions.get(self._feedback) or self._positions.get(self._feedback) or 0
         # Always with the position of the requests, for the state lies beside it.
         if self._tp not in positions and (at := self._positions.get(self._tp)) is not None:
             positions[self._tp] = at
-        return Draft(output=Output(), positions=positions, even=dict(self._even), ledgers=dict(self._ledgers))
+        return Draft(
+            output=Output(),
+            positions=positions,
+            even=dict(self._even),
+            ledgers=dict(self._ledgers),
+            state=self._state.begin(),
+            reached=reached,
+            reads=bool(inputs or feedback),
+        )
+
+    async def _learn(self, feedback: list[Record], draft: Draft) -> None:
+        """Before the requests of the same batch: what is known counts."""
+        for some in pieces(feedback, SLICE_RECORDS):
+            async with self._around.turn.begin():
+                for record in some:
+                    draft.state.learn(record)
+            await asyncio.sleep(0)
 
     def _publish(self, draft: Draft, *, final: bool) -> None:
         """What was committed before and is not published yet."""
@@ -205,7 +255,9 @@ class DecisionWork:
             questions.cancel()  # where the batch failed nobody waits for them
         async with around.turn.finish():
             for part in draft.parts:
-                await self._emit(part, [each for each in prepared if each[0].part is part], draft)
+                mine = [each for each in prepared if each[0].part is part]
+                await self._emit(part, mine, draft)
+                keep_notes([each for each, _ in mine], draft.state)
                 self._settle(part, draft)
 
     async def _prepared(self, part: Part, draft: Draft) -> AsyncIterator[list[Prepared]]:
@@ -215,11 +267,11 @@ class DecisionWork:
         for stretch in pieces(part.requests, STRETCH_RECORDS):
             for some in pieces(stretch, SLICE_RECORDS):
                 part.take(self._around.validator.check(some, self._answered, draft.answered))
-                part.compute(groups, self._around.runtimes, SLICE_ROWS)
+                part.compute(groups, self._around.runtimes, SLICE_ROWS, draft.state)
             enough = [key for key, group in groups.items() if len(group.requests) >= GROUP_ROWS]
             yield [self._prepare(part, groups.pop(key), draft) for key in enough]
             await asyncio.sleep(0)
-        part.compute(groups, self._around.runtimes, 1)
+        part.compute(groups, self._around.runtimes, 1, draft.state)
         yield [self._prepare(part, group, draft) for group in groups.values()]
 
     def _part(self, tp: TopicPartition, records: list[Record], draft: Draft) -> Part:
@@ -234,10 +286,11 @@ class DecisionWork:
     def _prepare(self, part: Part, group: Group, draft: Draft) -> Prepared:
         runtime, requests, computed = group.runtime, group.requests, group.computed
         agent, assigned, features_ms = runtime.agent, group.assigned, group.features_ms
+        reached = None if agent.state is None else draft.reached
         if assigned is not None:
             part.reject(computed.bad)
             candidates = [assigned.arm == "candidate"] * len(computed.requests)
-            return Prepared(part, runtime, computed, candidates, assigned, features_ms)
+            return Prepared(part, runtime, computed, candidates, assigned, features_ms, reached)
         flag = self._around.flags.get(agent.flag)
         known = draft.even.get(agent.name)
         split = self._split(part, requests, computed) if computed.bad else computed.requests
@@ -247,7 +300,7 @@ class DecisionWork:
         if computed.bad:
             candidates = self._assign(part, split, candidates, computed, flag)
             part.reject(computed.bad)
-        return Prepared(part, runtime, computed, candidates, flag, features_ms)
+        return Prepared(part, runtime, computed, candidates, flag, features_ms, reached)
 
     def _split(self, part: Part, requests: list[Accepted], computed: Computed) -> list[Accepted]:
         """Which requests are split now: those that are decided, and those that failed and are tried again."""
@@ -346,6 +399,7 @@ class DecisionWork:
         self._even = draft.even
         self._ledgers = draft.ledgers
         self._answered.keep(draft.answered, time.monotonic())
+        self._state.keep(draft.state)
         del self._outbox[: draft.shadows_sent]
         if draft.summary_sent:
             self._tally.published()

@@ -32,12 +32,12 @@ from pointsman.streams.decisions.remember import recalled
 from pointsman.streams.decisions.tally import METADATA_BYTES_MAX, decode_metadata, encode_metadata
 from pointsman.streams.decisions.trace import carry, trace_id
 from pointsman.streams.decisions.validate import Rejected, Validator, letter
+from pointsman.streams.feedback import check_feedback
 from pointsman.streams.flags import Flags, apply
 from pointsman.streams.local import decode as decode_running
 from pointsman.streams.model.address import Address
 from pointsman.streams.output import Headers
 from pointsman.streams.settings import PREFIX, Settings, load
-from pointsman.streams.sink_work import check_feedback
 from pointsman.streams.store import feedback as feedback_rows
 from pointsman.streams.store import truth
 from pointsman.streams.store.batch import DeadLetter

@@ -17,9 +17,10 @@ from pointsman.schemas.signature import HEADER, sign
 from pointsman.schemas.summary import ArmSummary, Ledger, Summary
 from pointsman.streams import metrics
 from pointsman.streams.decisions.validate import Rejected, letter
+from pointsman.streams.feedback import check_feedback
 from pointsman.streams.output import Committed, Output, Record
 from pointsman.streams.sink import Database
-from pointsman.streams.sink_work import SinkWork, check_feedback
+from pointsman.streams.sink_work import SinkWork
 from pointsman.streams.store.batch import SinkBatch, Unfit, WriteResult
 from pointsman.streams.topics import Names
 from tests.builders import feedback, outcome, record

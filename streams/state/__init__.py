@@ -1,0 +1,1 @@
+"""Keyed state in Kafka: what agents remember, kept in a compacted changelog."""
