@@ -52,7 +52,8 @@ def decision_lane(
         await remember(servers, tp, answered, ids_max=ids_max(), window_s=settings.duplicate_window_s)
 
     async def restore_state(partition: int, state: PartitionState) -> None:
-        await state_restore(servers, TopicPartition(names.state, partition), state)
+        if state.units:
+            await state_restore(servers, TopicPartition(names.state, partition), state)
 
     around = Surroundings(
         names=names,
@@ -67,7 +68,7 @@ def decision_lane(
         answered_max=ids_max,
         turn=Turn(),
         observe=observe,
-        limits=limits(settings),
+        state=lambda: PartitionState(agents, limits(settings)),
     )
     # Labels of a unit lie in the partition of its requests, so whoever decides with them learns from them there.
     learns = [names.feedback] if any(agent.state for agent in agents.values()) else []

@@ -13,15 +13,13 @@ from typing import Final
 
 from aiokafka import TopicPartition
 
-from pointsman.models.agent import Agent
-from pointsman.models.state import Limits
 from pointsman.schemas.codec import encode
 from pointsman.schemas.control import Flag
 from pointsman.schemas.outcome import Arm
 from pointsman.schemas.retry import HEADER_KEPT, Assigned
 from pointsman.schemas.summary import ArmSummary, Ledger
 from pointsman.streams import metrics
-from pointsman.streams.decisions.ask import Asked, Questions, Scorer, reason_of
+from pointsman.streams.decisions.ask import Asked, Questions, Scorer
 from pointsman.streams.decisions.draft import (
     Draft,
     Group,
@@ -33,18 +31,19 @@ from pointsman.streams.decisions.draft import (
     pieces,
 )
 from pointsman.streams.decisions.duplicates import Answered
-from pointsman.streams.decisions.emit import Decided, Decision, Emitter, in_order, shadows, utc_now
+from pointsman.streams.decisions.emit import Decided, Decision, Emitter, in_order, utc_now
 from pointsman.streams.decisions.features import Computed
+from pointsman.streams.decisions.later import Later
 from pointsman.streams.decisions.note import note
 from pointsman.streams.decisions.retry import Retries, all_returned, kept_of, sent_again
 from pointsman.streams.decisions.route import Counter, route, sampled
-from pointsman.streams.decisions.runtime import Runtime, ml_answers
+from pointsman.streams.decisions.runtime import Runtime
 from pointsman.streams.decisions.tally import Metadata, Tally, decode_metadata, encode_metadata
 from pointsman.streams.decisions.turn import Turn
 from pointsman.streams.decisions.validate import Accepted, Checked, Validator, letter
 from pointsman.streams.decisions.wire import Moment
 from pointsman.streams.flags import Flags
-from pointsman.streams.output import Committed, Message, Output, Record
+from pointsman.streams.output import Committed, Output, Record
 from pointsman.streams.settings import Settings
 from pointsman.streams.state.partition import PartitionState
 from pointsman.streams.topics import Names
@@ -62,8 +61,6 @@ much as what it computes."""
 GROUP_ROWS: Final = 100
 """An agent with so many requests is asked after a stretch; one with fewer, which would pay what a question costs for a
 handful, once for the whole batch."""
-SHADOW_ROWS_MAX: Final = 20_000
-"""Shadow answers that may wait to be published; more are given up, so that memory stays bounded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,21 +77,16 @@ class Surroundings:
     """Number of partitions by topic."""
     restore: Callable[[int, Answered], Awaitable[None]]
     """Fills the memory of answered ids from the outcomes of a partition."""
+    state: Callable[[], PartitionState]
+    """A new, empty keyed state."""
     restore_state: Callable[[int, PartitionState], Awaitable[None]]
-    """Fills the keyed state of a partition from its changelog."""
+    """Fills one from the changelog of a partition."""
     answered_max: Callable[[], int]
     """Ids that one partition may remember."""
     turn: Turn
     """Held by the partition that computes."""
     observe: Callable[[ArmSummary], None]
     """Takes the committed sums to the metrics."""
-    limits: Limits
-    """Of keyed state."""
-
-    @property
-    def agents(self) -> dict[str, Agent]:
-        """Those that are loaded."""
-        return {name: runtime.agent for name, runtime in self.runtimes.items()}
 
 
 class DecisionWork:
@@ -103,10 +95,9 @@ class DecisionWork:
     def __init__(self, tp: TopicPartition, around: Surroundings, wake: Callable[[], None]) -> None:
         self._tp = tp
         self._around = around
-        self._wake = wake
         self._retries = Retries(around.settings, around.names)
         self._answered: Answered | None = None
-        self._state = PartitionState(around.agents, around.limits)
+        self._state = around.state()
         self._feedback = TopicPartition(around.names.feedback, tp.partition)
         self._even: dict[str, Counter] = {}
         self._ledgers: dict[str, Ledger] = {}
@@ -114,9 +105,7 @@ class DecisionWork:
         self._token = 0
         self._pending: Draft | None = None
         self._tally = Tally("decisions", around.settings.summary_interval_ms / 1000)
-        self._outbox: list[Message] = []
-        self._asking: set[asyncio.Task[None]] = set()
-        self._rows_asked = 0
+        self._later = Later(around.scorer, wake)
 
     # -- state -----------------------------------------------------------------------------------
 
@@ -130,15 +119,14 @@ class DecisionWork:
             settings = self._around.settings
             answered = Answered(self._around.answered_max(), settings.duplicate_window_s)
             await self._around.restore(self._tp.partition, answered)
-            state = PartitionState(self._around.agents, self._around.limits)
-            if state.units:
-                await self._around.restore_state(self._tp.partition, state)
+            state = self._around.state()
+            await self._around.restore_state(self._tp.partition, state)
             self._answered, self._state = answered, state
         self._positions = dict(committed.positions)
         self._token = metadata.token
         self._even = dict(metadata.even)
         self._ledgers = {each.topic: each for each in (metadata.ledger, *metadata.waited) if each is not None}
-        self._give_up_shadows("restart")
+        self._later.give_up("restart")
 
     def _moved(self, committed: Committed, token: int) -> bool:
         """Whether somebody else committed something: by the token, for answers to retries move no request's offset."""
@@ -146,14 +134,11 @@ class DecisionWork:
 
     async def close(self) -> None:
         """Shadow questions under way are dropped, and their answers that were not published."""
-        self._give_up_shadows("restart")
-        for task in self._asking:
-            task.cancel()
-        await asyncio.gather(*self._asking, return_exceptions=True)
+        await self._later.close()
 
     def due(self) -> float | None:
         """When there is something to publish without new requests."""
-        return 0.0 if self._outbox else self._tally.due(self._ledgers.values())
+        return 0.0 if self._later.outbox else self._tally.due(self._ledgers.values())
 
     # -- a batch ---------------------------------------------------------------------------------
 
@@ -220,9 +205,9 @@ class DecisionWork:
     def _publish(self, draft: Draft, *, final: bool) -> None:
         """What was committed before and is not published yet."""
         names, number = self._around.names, self._tp.partition
-        if self._outbox:
-            draft.shadows_sent = len(self._outbox)
-            draft.output.add(names.shadows, number, list(self._outbox))
+        if outbox := self._later.outbox:
+            draft.shadows_sent = len(outbox)
+            draft.output.add(names.shadows, number, list(outbox))
         due = self._tally.due(self._ledgers.values())
         if due is None or (due > 0 and not final):
             return
@@ -400,7 +385,7 @@ class DecisionWork:
         self._ledgers = draft.ledgers
         self._answered.keep(draft.answered, time.monotonic())
         self._state.keep(draft.state)
-        del self._outbox[: draft.shadows_sent]
+        del self._later.outbox[: draft.shadows_sent]
         if draft.summary_sent:
             self._tally.published()
         for arms in draft.arms:
@@ -410,41 +395,4 @@ class DecisionWork:
         for part in draft.parts:
             note(part)
         for runtime, requests, rows in draft.unasked:
-            task = asyncio.create_task(self._shadow(runtime, requests, rows))
-            self._asking.add(task)
-            task.add_done_callback(partial(self._asked, runtime.agent.name, len(rows)))
-
-    def _asked(self, agent: str, count: int, task: asyncio.Task[None]) -> None:
-        self._asking.discard(task)
-        if task.cancelled():  # here, for one that is cancelled before its first step runs nothing of its own
-            metrics.SHADOWS_MISSED.labels(agent, "restart").inc(count)
-
-    async def _shadow(
-        self, runtime: Runtime, requests: list[Accepted], rows: list[tuple[float, ...]]
-    ) -> None:
-        agent = runtime.agent.name
-        scorer = self._around.scorer
-        if scorer is None or len(self._outbox) + self._rows_asked + len(rows) > SHADOW_ROWS_MAX:
-            metrics.SHADOWS_MISSED.labels(agent, "busy" if scorer else "model_unavailable").inc(len(rows))
-            return
-        self._rows_asked += len(rows)
-        try:
-            [answers] = ml_answers([(runtime, await scorer.score_shadow(agent, rows), len(rows))])
-            if isinstance(answers, Exception):
-                raise answers
-        except Exception as error:  # noqa: BLE001 - nobody waits for this task: what escapes it is never heard of
-            reason = reason_of(error)
-            metrics.SHADOWS_MISSED.labels(agent, reason).inc(len(rows))
-            if reason == "model_error":
-                logger.warning("no shadow answers", extra={"agent": agent, "error": repr(error)})
-            return
-        finally:
-            self._rows_asked -= len(rows)
-        self._outbox.extend(shadows(runtime, requests, answers, utc_now()))
-        metrics.SHADOWS.labels(agent).inc(len(rows))
-        self._wake()
-
-    def _give_up_shadows(self, reason: str) -> None:
-        if self._outbox:
-            metrics.SHADOWS_MISSED.labels("any", reason).inc(len(self._outbox))
-            self._outbox.clear()
+            self._later.ask(runtime, requests, rows)

@@ -51,7 +51,7 @@ async def sent(world: World, percentage: float, **changes: Any) -> None:
     for value_, key in ((b"nonsense", b"x"), (None, None), (b"x" * 300_000, b"k")):
         world.broker.produce(value_, key)
     await world.caught_up()
-    await world.until(lambda: not world.work._asking)
+    await world.until(lambda: not world.work._later.asking)
     await world.stop()
 
 

@@ -162,7 +162,7 @@ async def test_a_stop_publishes_what_is_due_and_leaves_fetched_records_to_the_su
     world = World(scorer=Score(), summary_interval_ms=3_600_000)
     produce(world, 3)
     await world.caught_up()
-    await world.until(lambda: not world.work._asking)
+    await world.until(lambda: not world.work._later.asking)
     assert world.broker.summaries() == []
     produce(world, 2)
     world.loop.offer(TP, world.source.fetch(2))

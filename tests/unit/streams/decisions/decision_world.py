@@ -12,6 +12,7 @@ import msgspec
 from aiokafka import TopicPartition
 
 from pointsman.models.agent import Agent
+from pointsman.models.state import Limits
 from pointsman.schemas.outcome import Outcome, ShadowAnswer
 from pointsman.schemas.summary import ArmSummary, Ledger, Summary
 from pointsman.streams.decisions.duplicates import Answered, key, short
@@ -24,6 +25,7 @@ from pointsman.streams.metrics import LaneMetrics
 from pointsman.streams.output import Committed, Headers, Message, Output, Record
 from pointsman.streams.partition import PartitionLoop
 from pointsman.streams.settings import Settings
+from pointsman.streams.state.partition import PartitionState
 from pointsman.streams.topics import Names
 from tests.builders import AT_MS, SEED, Score, agent, flag, record, runtime
 
@@ -255,7 +257,13 @@ class World:
             answered_max=lambda: self.settings.duplicate_ids_max,
             turn=Turn(),
             observe=lambda arm: self.observed.append(arm.decisions),
+            state=lambda: PartitionState(self.agents, Limits()),
+            restore_state=self.restore_state,
         )
+
+    async def restore_state(self, partition: int, state: PartitionState) -> None:
+        """No agent here keeps any."""
+        assert (partition, state.units) == (0, {})
 
     async def restore(self, partition: int, answered: Answered) -> None:
         assert partition == 0

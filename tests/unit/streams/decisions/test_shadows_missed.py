@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pointsman.streams import metrics
-from pointsman.streams.decisions import work
+from pointsman.streams.decisions import later
 from pointsman.streams.model.failure import ModelFailure
 from pointsman.streams.output import Committed
 from tests.builders import Score, valid
@@ -39,11 +39,11 @@ async def test_a_shadow_answer_that_does_not_come_is_counted(scorer: Score | Non
     await process(world, valid("a"), valid("b", 1))
     await world.pump()
     await process(world, final=True)
-    assert (missed.count(), world.broker.shadows(), world.work._asking) == (2, [], set())
+    assert (missed.count(), world.broker.shadows(), world.work._later.asking) == (2, [], set())
 
 
 async def test_shadow_answers_above_the_bound_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work, "SHADOW_ROWS_MAX", 7)
+    monkeypatch.setattr(later, "SHADOW_ROWS_MAX", 7)
     scorer = Score()
     scorer.gate.clear()
     world, missed = World(scorer=scorer), Missed("busy")
@@ -86,7 +86,7 @@ async def test_shadow_questions_under_way_at_the_end_are_counted(begun: bool) ->
     if begun:
         await world.pump()
     await world.work.close()
-    assert (missed.count(), world.work._asking) == (2, set())
+    assert (missed.count(), world.work._later.asking) == (2, set())
 
 
 async def test_shadow_answers_that_were_not_published_at_the_end_are_counted() -> None:

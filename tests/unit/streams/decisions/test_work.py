@@ -14,7 +14,7 @@ from pointsman.models.decider import Row
 from pointsman.models.split import even
 from pointsman.schemas.errors import InvalidSetting
 from pointsman.schemas.outcome import Outcome
-from pointsman.streams.decisions import emit, work
+from pointsman.streams.decisions import emit, later
 from pointsman.streams.decisions.runtime import Runtime, runtimes
 from pointsman.streams.decisions.tally import decode_metadata
 from pointsman.streams.model.failure import ModelFailure, Reason
@@ -171,11 +171,11 @@ async def test_nothing_waits_for_a_shadow_answer() -> None:
         await asyncio.sleep(0)
     assert len(world.broker.outcomes()) == 5
     await asyncio.wait_for(world.work.close(), 5)
-    assert not world.work._asking
+    assert not world.work._later.asking
 
 
 async def test_shadow_answers_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work, "SHADOW_ROWS_MAX", 7)
+    monkeypatch.setattr(later, "SHADOW_ROWS_MAX", 7)
     world = World(scorer=Score())
     assert world.scorer is not None
     world.scorer.gate.clear()
@@ -185,7 +185,7 @@ async def test_shadow_answers_that_wait_are_bounded(monkeypatch: pytest.MonkeyPa
     world.scorer.gate.set()
     await world.pump()
     assert world.scorer.shadowed == [2, 2, 2]
-    assert len(world.work._outbox) == 6
+    assert len(world.work._later.outbox) == 6
     await process(world)
     await process(world, valid("later", 100))
     await world.pump()
