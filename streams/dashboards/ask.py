@@ -18,7 +18,7 @@ from pointsman.streams.store.pool import Connection
 
 Series: TypeAlias = dict[str, list[tuple[float, float]]]
 """Metric to its points: x (seconds since 1970, or what the panel has in its place) and value, x rising."""
-POINTS: Final = 72
+POINTS: Final = 60
 """Of a window, about: a panel is half a screen wide, and so from two days on sums of whole hours will do."""
 _STEPS_S: Final = (
     (90, 60), (210, 120), (450, 300), (750, 600), (1_050, 900), (1_500, 1_200), (2_700, 1_800), (5_400, 3_600),

@@ -129,8 +129,8 @@ def test_steps_are_whole_minutes_or_hours_and_not_too_many(minutes: int) -> None
 
 
 def test_steps_are_those_of_grafana() -> None:
-    """As it rounds what is left for a point of 72: 5, 20 and 40 minutes, 2.3 and 10 hours."""
-    hours = {6: 5, 24: 20, 48: 30, 7 * 24: 120, 30 * 24: 720}
+    """As it rounds what is left for a point of 60: 6, 24 and 48 minutes, 2.8 and 12 hours."""
+    hours = {6: 5, 24: 20, 48: 60, 7 * 24: 180, 30 * 24: 720}
     for wide, minutes in hours.items():
         assert Window("keeper", START, START + timedelta(hours=wide)).step == timedelta(minutes=minutes)
 
