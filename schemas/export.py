@@ -21,10 +21,12 @@ from pointsman.schemas.feedback import Feedback
 from pointsman.schemas.outcome import Escalation, Outcome, ShadowAnswer
 from pointsman.schemas.request import DecisionRequest
 from pointsman.schemas.retry import HEADER_KEPT, HEADER_REDRIVEN, Kept, Redrive, Redriven
+from pointsman.schemas.state import StateEntry
 from pointsman.schemas.summary import Summary
 
 CONTRACTS: Final[tuple[type[msgspec.Struct], ...]] = (
     DecisionRequest, Outcome, ShadowAnswer, Escalation, Feedback, Flag, Summary, Kept, Redriven, Redrive,
+    StateEntry,
 )  # fmt: skip
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 DEAD_LETTER: Final = "DeadLetter"

@@ -45,7 +45,7 @@ REDRIVES: Final = Topic(
 STATE: Final = Topic(
     name="decision-state",
     key="agent, version, kind, unit, name",
-    carries="what an agent keeps",
+    carries="StateEntry",
     cleanup="compact",
 )
 FLAGS: Final = Topic(name="control-flags", key="flag", carries="Flag", cleanup="compact", partitions=1)

@@ -222,16 +222,17 @@ class Lane(Service):
         if self._share is not None and led:
             self.together = self._share(self, Member.of(self.consumer), led)
         for number in led:
-            # In the order of the topics: the leading one first, the delay topics last.
-            self._start_loop(
-                number, tuple(sorted(numbers[number], key=lambda tp: self.topics.index(tp.topic)))
-            )
+            self._start_loop(number, tuple(sorted(numbers[number], key=self._order)))
         self.assigned = True
         self.metrics.partitions.set(len(self.loops))
         by_topic: dict[str, list[int]] = {}
         for tp in sorted(tp for partitions in numbers.values() for tp in partitions):
             by_topic.setdefault(tp.topic, []).append(tp.partition)
         logger.info("partitions assigned", extra={"lane": self.name, "partitions": by_topic})
+
+    def _order(self, tp: TopicPartition) -> tuple[bool, bool, TopicPartition]:
+        """Of a loop's partitions: the leading topic first, the delay topics last."""
+        return tp.topic != self.topics[0], tp.topic in self._delays_s, tp
 
     def _leads(self, partitions: list[TopicPartition]) -> bool:
         """Whether the partition that leads is among them.

@@ -137,7 +137,7 @@ class Group:
     computed: Computed = field(default_factory=Computed)
     features_ms: float = 0.0
 
-    def compute(self, requests: list[Accepted], state: Changes | None) -> None:
+    def compute(self, requests: list[Accepted], state: Changes | None = None) -> None:
         """Some more of them."""
         began = time.perf_counter()
         self.requests += requests

@@ -24,7 +24,7 @@ from pointsman.streams.partition import Work
 from pointsman.streams.settings import Settings
 from pointsman.streams.shared import Shared
 from pointsman.streams.state.partition import PartitionState
-from pointsman.streams.state.restore import restore as state_restore
+from pointsman.streams.state.restore import restore as read_back
 from pointsman.streams.together import Together
 from pointsman.streams.topics import Names
 
@@ -51,10 +51,6 @@ def decision_lane(
         await flags.current.wait()  # a request must not be split by a flag that is not read yet
         await remember(servers, tp, answered, ids_max=ids_max(), window_s=settings.duplicate_window_s)
 
-    async def restore_state(partition: int, state: PartitionState) -> None:
-        if state.units:
-            await state_restore(servers, TopicPartition(names.state, partition), state)
-
     around = Surroundings(
         names=names,
         runtimes=runtimes(agents, settings.bands),
@@ -64,7 +60,7 @@ def decision_lane(
         settings=settings,
         partitions=partitions,
         restore=restore,
-        restore_state=restore_state,
+        restore_state=lambda number, state: read_back(servers, TopicPartition(names.state, number), state),
         answered_max=ids_max,
         turn=Turn(),
         observe=observe,
@@ -84,9 +80,7 @@ def decision_lane(
 
         return work, committer
 
-    delays_s = {
-        topic: each / 1000 for topic, each in zip(names.retries, settings.retry_delays_ms, strict=True)
-    }
+    delays_s = _delays(names, settings)
     lane = Lane(
         name="decisions",
         # One loop reads the requests of a partition and what waits of them: so the memory of
@@ -103,6 +97,11 @@ def decision_lane(
         share=shared if transactional else None,
     )
     return lane
+
+
+def _delays(names: Names, settings: Settings) -> dict[str, float]:
+    """Delay topics, and how many seconds their records wait."""
+    return {topic: each / 1000 for topic, each in zip(names.retries, settings.retry_delays_ms, strict=True)}
 
 
 def limits(settings: Settings) -> Limits:

@@ -79,7 +79,7 @@ class Surroundings:
     """Fills the memory of answered ids from the outcomes of a partition."""
     state: Callable[[], PartitionState]
     """A new, empty keyed state."""
-    restore_state: Callable[[int, PartitionState], Awaitable[None]]
+    restore_state: Callable[[int, PartitionState], Awaitable[object]]
     """Fills one from the changelog of a partition."""
     answered_max: Callable[[], int]
     """Ids that one partition may remember."""

@@ -7,11 +7,12 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from pointsman.models.state import Changes, Name
+from pointsman.schemas.state import StateEntry
 from pointsman.streams.output import Message
 
 _encode: Final = msgspec.json.Encoder().encode
 _key: Final = msgspec.json.Decoder(tuple[str, str, str, str, str]).decode
-_content: Final = msgspec.json.Decoder().decode
+_entry: Final = msgspec.json.Decoder(StateEntry).decode
 
 
 class Entry(NamedTuple):
@@ -21,21 +22,34 @@ class Entry(NamedTuple):
     version: str
     """Of the agent's state."""
     name: Name
-    content: Any | None
+    content: tuple[Any, ...] | None
+    """A `Value`, or the fields of a `Note`."""
 
 
 def messages(agent: str, version: str, changes: Changes) -> list[Message]:
     """What changed, in the order of the last changes."""
     return [
-        (_encode((agent, version, *name)), None if content is None else _encode(content), [])
+        (_encode((agent, version, *name)), None if content is None else _value(name, content), [])
         for name, content in changes.records()
     ]
+
+
+def _value(name: Name, content: Any) -> bytes:
+    if name[0] == "note":
+        return _encode(StateEntry(at=content.at, unit=content.unit, content=content.content))
+    return _encode(StateEntry(at=content[0], content=content[1:]))
 
 
 def entry(key: bytes | None, value: bytes | None) -> Entry | None:
     """A record read back; None where it is not ours."""
     try:
-        agent, version, *name = _key(key or b"")
-        return Entry(agent, version, (name[0], name[1], name[2]), _content(value) if value else None)
+        agent, version, kind, unit, own = _key(key or b"")
+        found = _entry(value) if value else None
     except (msgspec.DecodeError, RecursionError):
         return None
+    name = (kind, unit, own)
+    if found is None:
+        return Entry(agent, version, name, None)
+    if kind == "note":
+        return Entry(agent, version, name, (found.at, found.unit, found.content))
+    return Entry(agent, version, name, (found.at, *found.content))

@@ -23,6 +23,8 @@ async def restore(servers: str, tp: TopicPartition, state: PartitionState, since
 
     Reads `read_committed`, after the partition was fenced, and waits for what is open: see `to_end`.
     """
+    if not state.units:
+        return 0
     began = told = time.monotonic()
     count = 0
     consumer = reading.consumer(

@@ -91,7 +91,9 @@ def check(topic: topics.Topic, message: Message) -> None:
     known = set(type(decoded).__struct_fields__)
     assert set(plain) <= known
     if topic is topics.OUTCOMES:
-        assert set(plain) == known - {"history"}, "an outcome has exactly its fields, whatever their values"
+        assert set(plain) == known - {"history", "state"}, (
+            "an outcome has exactly its fields, whatever their values"
+        )
     assert key is not None
     if "decision_id" in plain:
         assert key == plain["decision_id"].encode()

@@ -263,7 +263,7 @@ class World:
 
     async def restore_state(self, partition: int, state: PartitionState) -> None:
         """No agent here keeps any."""
-        assert (partition, state.units) == (0, {})
+        assert state.units == {}, partition
 
     async def restore(self, partition: int, answered: Answered) -> None:
         assert partition == 0
