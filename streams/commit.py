@@ -17,7 +17,7 @@ from aiokafka.structs import OffsetAndMetadata
 
 from pointsman.streams.membership import stable_offsets
 from pointsman.streams.output import Committed, Output
-from pointsman.streams.producer import Producer, close, codec, send
+from pointsman.streams.producer import Producer, close, codec, note_ends, send
 from pointsman.streams.record_batch import BATCH_BYTES
 from pointsman.streams.settings import Settings
 
@@ -119,7 +119,8 @@ class AtLeastOnce:
 
     async def commit(self, output: Output) -> None:
         """Send, wait for the broker, then commit the offsets."""
-        await asyncio.gather(*await send(self._producer, output.messages))
+        sent = await asyncio.gather(*await send(self._producer, output.messages))
+        note_ends([output], output.messages, sent)
         if output.positions:
             await self._consumer.commit(
                 {tp: OffsetAndMetadata(at, output.metadata) for tp, at in output.positions.items()}

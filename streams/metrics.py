@@ -82,8 +82,10 @@ STATE_LABELS = Counter(
     ["agent", "result"],
 )
 STATE_RESTORED = Counter("pointsman_state_restored", "Records of keyed state that were read back.")
-STATE_ENTRIES = Gauge(
-    "pointsman_state_entries", "Values and notes of keyed state in this process.", ["agent"]
+STATE_NOTES = Gauge(
+    "pointsman_state_notes",
+    "Decisions whose labels an agent with keyed state can still learn from.",
+    ["agent"],
 )
 SINK_DOUBLES = Counter("pointsman_sink_doubles", "Messages that the database had already.")
 ROLLED_UP = Counter("pointsman_rolled_up", "Rows of minutes that were merged into their minute and hour.")

@@ -55,6 +55,8 @@ class Output:
     """Committed beside the offsets, at most 4,096 bytes."""
     payload: object = None
     """What a committer of another kind writes (the sink's database batch)."""
+    ends: dict[tuple[str, int], int] = field(default_factory=dict)
+    """Filled by the commit: the offset behind the messages, by topic and partition."""
     keep: Callable[[], None] = lambda: None
     """Called after the commit: what the batch changed in memory becomes the partition's state."""
 

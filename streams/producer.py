@@ -73,10 +73,11 @@ class Producer:
             messages = merged(outputs)
             self.announce(TopicPartition(*where) for where in messages)
             await self.transactions.named()
-            await asyncio.gather(*await send(self.client, messages))
+            sent = await asyncio.gather(*await send(self.client, messages))
             if offsets := positions(outputs):
                 await self.client.send_offsets_to_transaction(offsets, self._group)
             await self.client.commit_transaction()
+            note_ends(outputs, messages, sent)
         except ProducerExpelled as error:
             msg = "the group has gone on without this worker"
             raise Expelled(msg) from error
@@ -87,6 +88,18 @@ class Producer:
     async def close(self) -> None:
         """Close; an open transaction is ended by the next start of its id or by its time-out. Never raises."""
         await close(self.client)
+
+
+def note_ends(
+    outputs: Iterable[Output], messages: Mapping[tuple[str, int], Sequence[Message]], sent: Iterable[Any]
+) -> None:
+    """Where the messages lie now: one producer's of one transaction follow each other."""
+    first: dict[tuple[str, int], int] = {}
+    for each in sent:
+        where = each.topic, each.partition
+        first[where] = min(each.offset, first.get(where, each.offset))
+    for output in outputs:
+        output.ends |= {where: first[where] + len(messages[where]) for where in output.messages}
 
 
 def merged(outputs: Sequence[Output]) -> Mapping[tuple[str, int], Sequence[Message]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -180,22 +180,6 @@ def decision_of(prepared: Prepared, asked: Asked) -> Decision:
     )
 
 
-def keep_notes(prepared: list[Prepared], state: StateDraft) -> None:
-    """What agents keep of the requests of a part until their labels come: each agent's in the order of their topic."""
-    found: dict[str, list[tuple[Accepted, Any]]] = {}
-    for each in prepared:
-        if each.computed.notes:
-            mine = found.setdefault(each.runtime.agent.name, [])
-            mine += zip(each.computed.requests, each.computed.notes, strict=True)
-    for agent, notes in found.items():
-        changes = state.of(agent)
-        assert changes is not None, "who has notes keeps state"
-        for accepted, content in sorted(notes, key=lambda note: note[0].record.offset):
-            if content is not None and accepted.request.unit is not None:
-                at = accepted.record.timestamp / 1000
-                changes.note(accepted.request.unit, accepted.request.id, content, at)
-
-
 @dataclass(slots=True)
 class Draft:
     """What a batch changes once it is committed."""
@@ -208,6 +192,8 @@ class Draft:
     state: StateDraft
     reads: bool
     """Whether it has read anything."""
+    ends: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    """Once it is committed, the offset behind its messages, by topic and partition."""
     reached: int = 0
     """Of the feedback, what this batch's requests are decided with: the offset up to, without, which it was learned."""
     parts: list[Part] = field(default_factory=list)
@@ -219,3 +205,18 @@ class Draft:
     summary_sent: bool = False
     token: int = field(default_factory=lambda: random.getrandbits(53))
     """Committed with the offsets, so that it can be told later whether this draft was committed."""
+
+    def keep_notes(self, prepared: Iterable[Prepared]) -> None:
+        """What agents keep of the requests of a part until their labels come: each agent's in the order of their topic."""
+        found: dict[str, list[tuple[Accepted, Any]]] = {}
+        for each in prepared:
+            if each.computed.notes:
+                mine = found.setdefault(each.runtime.agent.name, [])
+                mine += zip(each.computed.requests, each.computed.notes, strict=True)
+        for agent, notes in found.items():
+            changes = self.state.of(agent)
+            assert changes is not None, "who has notes keeps state"
+            for accepted, content in sorted(notes, key=lambda note: note[0].record.offset):
+                if content is not None and accepted.request.unit is not None:
+                    at = accepted.record.timestamp / 1000
+                    changes.note(accepted.request.unit, accepted.request.id, content, at)

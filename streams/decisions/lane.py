@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from aiokafka import TopicPartition
 
@@ -25,6 +26,7 @@ from pointsman.streams.settings import Settings
 from pointsman.streams.shared import Shared
 from pointsman.streams.state.partition import PartitionState
 from pointsman.streams.state.restore import restore as read_back
+from pointsman.streams.state.snapshot import Snapshot
 from pointsman.streams.together import Together
 from pointsman.streams.topics import Names
 
@@ -51,6 +53,10 @@ def decision_lane(
         await flags.current.wait()  # a request must not be split by a flag that is not read yet
         await remember(servers, tp, answered, ids_max=ids_max(), window_s=settings.duplicate_window_s)
 
+    def state(partition: int) -> PartitionState:
+        generation = lane.watch.known[names.state].id if learns and transactional else ""
+        return PartitionState(agents, limits(settings), snapshot(settings, generation, partition))
+
     around = Surroundings(
         names=names,
         runtimes=runtimes(agents, settings.bands),
@@ -64,7 +70,7 @@ def decision_lane(
         answered_max=ids_max,
         turn=Turn(),
         observe=observe,
-        state=lambda: PartitionState(agents, limits(settings)),
+        state=state,
     )
     # Labels of a unit lie in the partition of its requests, so whoever decides with them learns from them there.
     learns = [names.feedback] if any(agent.state for agent in agents.values()) else []
@@ -97,6 +103,11 @@ def decision_lane(
         share=shared if transactional else None,
     )
     return lane
+
+
+def snapshot(settings: Settings, topic_id: str, partition: int) -> Snapshot | None:
+    """Where a partition's state is kept locally; None where the changelog is not written in the outcomes' transactions."""
+    return Snapshot(Path(settings.data_dir) / "state", topic_id, partition) if topic_id else None
 
 
 def _delays(names: Names, settings: Settings) -> dict[str, float]:

@@ -20,16 +20,7 @@ from pointsman.schemas.retry import HEADER_KEPT, Assigned
 from pointsman.schemas.summary import ArmSummary, Ledger
 from pointsman.streams import metrics
 from pointsman.streams.decisions.ask import Asked, Questions, Scorer
-from pointsman.streams.decisions.draft import (
-    Draft,
-    Group,
-    Groups,
-    Part,
-    Prepared,
-    decision_of,
-    keep_notes,
-    pieces,
-)
+from pointsman.streams.decisions.draft import Draft, Group, Groups, Part, Prepared, decision_of, pieces
 from pointsman.streams.decisions.duplicates import Answered
 from pointsman.streams.decisions.emit import Decided, Decision, Emitter, in_order, utc_now
 from pointsman.streams.decisions.features import Computed
@@ -77,8 +68,8 @@ class Surroundings:
     """Number of partitions by topic."""
     restore: Callable[[int, Answered], Awaitable[None]]
     """Fills the memory of answered ids from the outcomes of a partition."""
-    state: Callable[[], PartitionState]
-    """A new, empty keyed state."""
+    state: Callable[[int], PartitionState]
+    """A new, empty keyed state of a partition."""
     restore_state: Callable[[int, PartitionState], Awaitable[object]]
     """Fills one from the changelog of a partition."""
     answered_max: Callable[[], int]
@@ -97,7 +88,7 @@ class DecisionWork:
         self._around = around
         self._retries = Retries(around.settings, around.names)
         self._answered: Answered | None = None
-        self._state = around.state()
+        self._state = around.state(tp.partition)
         self._feedback = TopicPartition(around.names.feedback, tp.partition)
         self._even: dict[str, Counter] = {}
         self._ledgers: dict[str, Ledger] = {}
@@ -115,18 +106,24 @@ class DecisionWork:
         pending, self._pending = self._pending, None
         if self._answered is not None and pending is not None and metadata.token == pending.token:
             self._keep(pending)  # it was committed, only the answer was lost
+            await self._restore_state()  # where its records lie is not known
         elif self._answered is None or self._moved(committed, metadata.token):
             settings = self._around.settings
             answered = Answered(self._around.answered_max(), settings.duplicate_window_s)
             await self._around.restore(self._tp.partition, answered)
-            state = self._around.state()
-            await self._around.restore_state(self._tp.partition, state)
-            self._answered, self._state = answered, state
+            await self._restore_state()
+            self._answered = answered
         self._positions = dict(committed.positions)
         self._token = metadata.token
         self._even = dict(metadata.even)
         self._ledgers = {each.topic: each for each in (metadata.ledger, *metadata.waited) if each is not None}
         self._later.give_up("restart")
+
+    async def _restore_state(self) -> None:
+        self._state.close()
+        state = self._around.state(self._tp.partition)
+        await self._around.restore_state(self._tp.partition, state)
+        self._state = state
 
     def _moved(self, committed: Committed, token: int) -> bool:
         """Whether somebody else committed something: by the token, for answers to retries move no request's offset."""
@@ -135,6 +132,7 @@ class DecisionWork:
     async def close(self) -> None:
         """Shadow questions under way are dropped, and their answers that were not published."""
         await self._later.close()
+        self._state.close()
 
     def due(self) -> float | None:
         """When there is something to publish without new requests."""
@@ -173,6 +171,7 @@ class DecisionWork:
         # The output knows the draft and no longer the other way round: a ring of the two would hold all messages until
         # the garbage collector comes by.
         output, draft.output = draft.output, Output()
+        draft.ends = output.ends
         output.keep = partial(self._keep, draft)
         return output
 
@@ -242,7 +241,7 @@ class DecisionWork:
             for part in draft.parts:
                 mine = [each for each in prepared if each[0].part is part]
                 await self._emit(part, mine, draft)
-                keep_notes([each for each, _ in mine], draft.state)
+                draft.keep_notes(each for each, _ in mine)
                 self._settle(part, draft)
 
     async def _prepared(self, part: Part, draft: Draft) -> AsyncIterator[list[Prepared]]:
@@ -384,7 +383,7 @@ class DecisionWork:
         self._even = draft.even
         self._ledgers = draft.ledgers
         self._answered.keep(draft.answered, time.monotonic())
-        self._state.keep(draft.state)
+        self._state.keep(draft.state, draft.ends.get((self._around.names.state, self._tp.partition)))
         del self._later.outbox[: draft.shadows_sent]
         if draft.summary_sent:
             self._tally.published()

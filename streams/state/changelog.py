@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from pointsman.models.state import Changes, Name
+from pointsman.models.state import Changes, Name, Units
 from pointsman.schemas.state import StateEntry
 from pointsman.streams.output import Message
 
 _encode: Final = msgspec.json.Encoder().encode
 _key: Final = msgspec.json.Decoder(tuple[str, str, str, str, str]).decode
 _entry: Final = msgspec.json.Decoder(StateEntry).decode
+
+
+Pair: TypeAlias = tuple[bytes, bytes | None]
+"""Key and value of a record."""
 
 
 class Entry(NamedTuple):
@@ -32,6 +37,18 @@ def messages(agent: str, version: str, changes: Changes) -> list[Message]:
         (_encode((agent, version, *name)), None if content is None else _value(name, content), [])
         for name, content in changes.records()
     ]
+
+
+def records(agent: str, units: Units) -> Iterator[Pair]:
+    """All that is kept, in an order that loads to the same."""
+    version = units.state.version
+    for unit, values in units.values.items():
+        for key, value in values.items():
+            name: Name = ("value", unit, key)
+            yield _encode((agent, version, *name)), _value(name, value)
+    for decision_id, note in units.notes.items():
+        name = ("note", "", decision_id)
+        yield _encode((agent, version, *name)), _value(name, note)
 
 
 def _value(name: Name, content: Any) -> bytes:

@@ -11,7 +11,8 @@ from pointsman.schemas.errors import InvalidMessage
 from pointsman.streams import metrics
 from pointsman.streams.feedback import check_feedback
 from pointsman.streams.output import Message, Record
-from pointsman.streams.state.changelog import entry, messages
+from pointsman.streams.state.changelog import Pair, entry, messages, records
+from pointsman.streams.state.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -19,24 +20,45 @@ logger = logging.getLogger(__name__)
 class PartitionState:
     """As far as it is committed."""
 
-    def __init__(self, agents: Mapping[str, Agent], limits: Limits) -> None:
+    def __init__(self, agents: Mapping[str, Agent], limits: Limits, snapshot: Snapshot | None = None) -> None:
+        """``snapshot``: where what is committed is kept beside the changelog; None: nowhere."""
+        self.snapshot = snapshot
         self.units = {name: Units(agent.state, limits) for name, agent in agents.items() if agent.state}
 
-    def load(self, record: Record) -> None:
+    def load(self, key: bytes | None, value: bytes | None) -> None:
         """One record of the changelog, in its order. Those of agents that are not loaded, or of other versions, rest."""
-        found = entry(record.key, record.value)
+        found = entry(key, value)
         units = self.units.get(found.agent) if found else None
         if found is not None and units is not None and found.version == units.state.version:
             units.load(found.name, found.content)
+
+    def __len__(self) -> int:
+        """Values and notes."""
+        return sum(map(len, self.units.values()))
 
     def begin(self) -> StateDraft:
         """What the next batch changes."""
         return StateDraft(self)
 
-    def keep(self, draft: StateDraft) -> None:
-        """It was committed."""
+    def keep(self, draft: StateDraft, end: int | None) -> None:
+        """It was committed; ``end``: the offset behind its records, None where nothing changed."""
         for name, changes in draft.changes.items():
-            self.units[name].keep(changes)
+            units = self.units[name]
+            before = len(units.notes)
+            units.keep(changes)
+            metrics.STATE_NOTES.labels(name).inc(len(units.notes) - before)
+        if end is not None and self.snapshot is not None:
+            self.snapshot.append(draft.written, end)
+
+    def live(self) -> Iterator[Pair]:
+        """Everything as records, in an order that loads to the same."""
+        for name, units in self.units.items():
+            yield from records(name, units)
+
+    def close(self) -> None:
+        """It is another's now."""
+        if self.snapshot is not None:
+            self.snapshot.close()
 
 
 class StateDraft:
@@ -45,6 +67,8 @@ class StateDraft:
     def __init__(self, state: PartitionState) -> None:
         self._state = state
         self.changes: dict[str, Changes] = {}
+        self.written: list[Message] = []
+        """For the changelog."""
 
     def of(self, agent: str) -> Changes | None:
         """An agent's; None for one that keeps nothing."""
@@ -75,9 +99,10 @@ class StateDraft:
         metrics.STATE_LABELS.labels(event.agent, "learned" if known else "unknown").inc()
 
     def messages(self) -> list[Message]:
-        """For the changelog."""
-        return [message for each in self._each() for message in each]
-
-    def _each(self) -> Iterator[list[Message]]:
-        for agent, changes in self.changes.items():
-            yield messages(agent, self._state.units[agent].state.version, changes)
+        """All that changed, for the changelog."""
+        self.written = [
+            message
+            for agent, changes in self.changes.items()
+            for message in messages(agent, self._state.units[agent].state.version, changes)
+        ]
+        return self.written

@@ -1,32 +1,36 @@
-"""Reads the state of a partition back from its changelog."""
+"""Reads the state of a partition back: from its local snapshot as far as that reaches, then from its changelog."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from typing import Final
 
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from pointsman.streams import metrics, reading
 from pointsman.streams.log_end import to_end
+from pointsman.streams.output import Message
 from pointsman.streams.state.partition import PartitionState
+from pointsman.streams.state.snapshot import WASTE
 
 logger = logging.getLogger(__name__)
 
 TELL_S: Final = 5.0
 """A long restore says how far it is so often."""
+SMALL: Final = 10_000
+"""Records. So many that are no more are not worth writing a file anew."""
 
 
-async def restore(servers: str, tp: TopicPartition, state: PartitionState, since: int | None = None) -> int:
-    """Load all records from ``since`` (None: the beginning) up to the log's end; the offset behind them.
+async def restore(servers: str, tp: TopicPartition, state: PartitionState) -> int:
+    """Load everything up to the log's end; the number of records that were read from the changelog.
 
     Reads `read_committed`, after the partition was fenced, and waits for what is open: see `to_end`.
     """
     if not state.units:
         return 0
-    began = told = time.monotonic()
-    count = 0
+    began = time.monotonic()
     consumer = reading.consumer(
         bootstrap_servers=servers,
         isolation_level="read_committed",
@@ -37,21 +41,54 @@ async def restore(servers: str, tp: TopicPartition, state: PartitionState, since
     try:
         consumer.assign([tp])
         first = (await consumer.beginning_offsets([tp]))[tp]
-        consumer.seek(tp, first if since is None else max(first, since))
-        async for records, end in to_end(consumer, tp):
-            for record in records:
-                state.load(record)
-            count += len(records)
-            metrics.STATE_RESTORED.inc(len(records))
-            if time.monotonic() - told > TELL_S:
-                told = time.monotonic()
-                extra = {"partition": tp.partition, "at": await consumer.position(tp), "end": end}
-                logger.info("restoring keyed state", extra=extra)
-        position = int(await consumer.position(tp))
+        stable = (await consumer.end_offsets([tp]))[tp]
+        known, since = await _from_snapshot(state, first, stable)
+        consumer.seek(tp, since)
+        count = await _from_changelog(consumer, tp, state, known)
     finally:
         await consumer.stop()
-    if count:
+    if known or count:
         took = round(time.monotonic() - began, 3)
-        extra = {"topic": tp.topic, "partition": tp.partition, "records": count, "seconds": took}
-        logger.info("restored keyed state", extra=extra)
-    return position
+        extra = {"topic": tp.topic, "partition": tp.partition, "records": count, "from_snapshot": known}
+        logger.info("restored keyed state", extra={**extra, "seconds": took})
+    return count
+
+
+async def _from_snapshot(state: PartitionState, first: int, stable: int) -> tuple[int, int]:
+    """How many records it had, and from where on the changelog is to be read."""
+    known, since = 0, first
+    if (snapshot := state.snapshot) is None:
+        return known, since
+    for offset, records in await asyncio.to_thread(lambda: list(snapshot.blocks(stable))):
+        for key, value in records:
+            state.load(key, value)
+        known, since = known + len(records), max(since, offset)
+        await asyncio.sleep(0)
+    return known, since
+
+
+async def _from_changelog(
+    consumer: AIOKafkaConsumer, tp: TopicPartition, state: PartitionState, known: int
+) -> int:
+    count, told = 0, time.monotonic()
+    missed: list[Message] = []
+    async for records, end in to_end(consumer, tp):
+        for record in records:
+            state.load(record.key, record.value)
+        if known:
+            missed += [(record.key, record.value, []) for record in records]
+        count += len(records)
+        metrics.STATE_RESTORED.inc(len(records))
+        if time.monotonic() - told > TELL_S:
+            told = time.monotonic()
+            extra = {"partition": tp.partition, "at": await consumer.position(tp), "end": end}
+            logger.info("restoring keyed state", extra=extra)
+    if (snapshot := state.snapshot) is not None:
+        position = int(await consumer.position(tp))
+        # A file that holds much that is no more is written anew; nothing changes meanwhile.
+        if not known or known + count > WASTE * len(state) + SMALL:
+            await asyncio.to_thread(snapshot.begin, state.live(), position)
+        else:
+            snapshot.begin(None, position)
+            snapshot.append(missed, position)
+    return count

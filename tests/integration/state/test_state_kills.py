@@ -18,7 +18,7 @@ from pointsman.streams.state.partition import PartitionState
 from pointsman.streams.state.restore import restore
 from tests.support import rememberer
 from tests.support.kafka import Kafka
-from tests.support.pipeline import Pipeline, WorkerProcess, wait_for
+from tests.support.pipeline import Pipeline, wait_for
 from tests.support.rememberer import AGENT
 
 KINDS = ("a", "b", "c")
@@ -104,14 +104,31 @@ async def test_after_kills_features_and_state_are_those_of_an_undisturbed_replay
     await pipeline.prepare()
     workers = [pipeline.worker("decisions", agents=str(folder)).wait_ready() for _ in range(2)]
     producer = Producer(pipeline, 3)
-    for _ in range(12):
+    faults = [*["kill"] * 6, "kill and damage", "kill and delete", "pause", "pause"]
+    chance.shuffle(faults)
+    for fault in faults:
         producer.ask(chance.randrange(5, 60))
-        if chance.random() < 0.6:
-            workers[_kill(chance, workers)] = pipeline.worker("decisions", agents=str(folder))
+        place = chance.randrange(len(workers))
+        if fault == "pause":
+            # It does not answer the group, which gives its partitions to the other; then it comes back.
+            with workers[place].frozen():
+                producer.tell(chance.randrange(5, 40))
+            continue
+        workers[place].kill()
+        for file in (pipeline.folder / "data" / "state").iterdir():
+            if fault == "kill and delete":
+                file.unlink()
+            if fault == "kill and damage":
+                _damage(file, chance)
+        workers[place] = pipeline.worker("decisions", agents=str(folder))
         producer.tell(chance.randrange(5, 40))
     replayed = Replay()
     for kind, unit, id_, what in producer.log:
         replayed.take(kind, unit, id_, what, 0.0)
+    restores = [
+        line for worker in pipeline.workers for line in worker.lines() if "keyed state" in line["event"]
+    ]
+    assert any(line.get("from_snapshot") for line in restores), "no snapshot was used"
     outcomes = pipeline.read(pipeline.names.outcomes, lambda _: True)
     found = {
         each["decision_id"]: each["features"] for each in (json.loads(each.value()) for each in outcomes)
@@ -128,10 +145,12 @@ async def test_after_kills_features_and_state_are_those_of_an_undisturbed_replay
     }
 
 
-def _kill(chance: random.Random, workers: list[WorkerProcess]) -> int:
-    place = chance.randrange(len(workers))
-    workers[place].kill()
-    return place
+def _damage(file: Path, chance: random.Random) -> None:
+    """One byte of it, or its end."""
+    content = bytearray(file.read_bytes())
+    at = chance.randrange(len(content))
+    content[at] ^= 0xFF
+    file.write_bytes(content if chance.random() < 0.5 else content[:at])
 
 
 class Replay:

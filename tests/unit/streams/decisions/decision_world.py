@@ -257,7 +257,7 @@ class World:
             answered_max=lambda: self.settings.duplicate_ids_max,
             turn=Turn(),
             observe=lambda arm: self.observed.append(arm.decisions),
-            state=lambda: PartitionState(self.agents, Limits()),
+            state=lambda _: PartitionState(self.agents, Limits()),
             restore_state=self.restore_state,
         )
 

@@ -1,0 +1,164 @@
+"""`Snapshot`: a local copy of a partition's changelog, so that a restore need not read all of it.
+
+A file of blocks: records that were committed, the offset behind them, the time, and a checksum over all of it. A block is
+appended after its commit, so what the file holds is committed; a kill in the middle of a write leaves a block whose
+checksum does not fit, and what lies before it is good. The file is only trusted for the topic that it is of, up to an
+offset that the topic has, and while the topic still has what was taken away since (its tombstones).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import struct
+import time
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from pointsman.schemas.topics import DAY_MS
+from pointsman.streams.output import Message
+from pointsman.streams.state.changelog import Pair
+
+logger = logging.getLogger(__name__)
+
+MAGIC: Final = b"pointsman state 1\n"
+TOMBSTONES_S: Final = DAY_MS / 1000
+"""The changelog keeps tombstones so long at least (`delete.retention.ms` of the topic)."""
+TRUSTED_S: Final = TOMBSTONES_S / 2
+"""An older file is read no more: something that was taken away might come back with it."""
+WASTE: Final = 2.0
+"""A file with so many times as many records as there are is written anew at the next restore."""
+_BLOCK: Final = struct.Struct(">IIqq")
+"""Bytes of the payload, CRC-32 of the rest of the block, offset behind its records, milliseconds since 1970."""
+_RECORD: Final = struct.Struct(">Ii")
+"""Bytes of key and value; -1: taken away."""
+_PARTS: Final = -(2**62)
+"""From here on blocks are numbered that are parts of a whole."""
+_PIECE: Final = 10_000
+"""Records of a block where a file is written anew."""
+
+
+class Snapshot:
+    """One partition's file. Its errors are never the lane's: it says so once, and works without."""
+
+    def __init__(self, folder: Path, topic_id: str, partition: int) -> None:
+        """``topic_id``: Kafka's, which differs where the topic was made anew."""
+        self.path = folder / f"{topic_id}-{partition}.state"
+        self._file: BinaryIO | None = None
+
+    def blocks(self, end: int) -> Iterator[tuple[int, list[Pair]]]:
+        """Each block's offset and records, as far as the file can be trusted for a changelog that ends at ``end``.
+
+        Where it cannot be trusted there is nothing. A block that is older than one before it was written by an owner
+        that was late, and is passed over.
+        """
+        try:
+            content = self.path.read_bytes()
+        except OSError:
+            return
+        found = list(_blocks(content))
+        if not found:
+            return
+        newest = max(at for _, at, _ in found)
+        if time.time() - newest / 1000 > TRUSTED_S:
+            logger.info("a local snapshot is too old", extra={"file": str(self.path)})
+            return
+        reached = max(offset for offset, _, _ in found)
+        if reached < 0:  # the last of its parts is damaged
+            return
+        if reached > end:
+            logger.warning("a local snapshot is of another log", extra={"file": str(self.path)})
+            return
+        reached = _PARTS - 1
+        for offset, _, payload in found:
+            if offset > reached:
+                reached = offset
+                yield offset, list(_records(payload))
+
+    def begin(self, live: Iterable[Pair] | None, offset: int) -> None:
+        """Append from now on. ``live``: everything, to be written anew in the place of what is there; None: go on."""
+        try:
+            self.close()
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if live is not None:
+                self._write_anew(live, offset)
+            self._file = self.path.open("ab", buffering=0)
+            if not self._file.tell():
+                self._file.write(MAGIC)
+        except OSError as error:
+            self._give_up(error)
+
+    def append(self, records: Sequence[Message], offset: int) -> None:
+        """Records that were committed, and the offset behind them."""
+        if self._file is None:
+            return
+        try:
+            self._file.write(_block([(key or b"", value) for key, value, _ in records], offset))
+        except OSError as error:
+            self._give_up(error)
+
+    def close(self) -> None:
+        """No more is appended."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.close()
+            self._file = None
+
+    def _write_anew(self, live: Iterable[Pair], offset: int) -> None:
+        part = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
+        try:
+            with part.open("wb") as file:
+                file.write(MAGIC)
+                number, piece = _PARTS, list[Pair]()
+                for record in live:
+                    piece.append(record)
+                    if len(piece) == _PIECE:
+                        # Only the last block says how far it is: with fewer of them it would not be all.
+                        file.write(_block(piece, number))
+                        number, piece = number + 1, []
+                file.write(_block(piece, offset))
+            part.replace(self.path)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _give_up(self, error: OSError) -> None:
+        """What is appended later would leave a hole."""
+        logger.warning("no local snapshot", extra={"file": str(self.path), "error": repr(error)})
+        self.close()
+        with contextlib.suppress(OSError):
+            self.path.unlink(missing_ok=True)
+
+
+def _block(records: Iterable[Pair], offset: int) -> bytes:
+    payload = b"".join(
+        _RECORD.pack(len(key), -1 if value is None else len(value)) + key + (value or b"")
+        for key, value in records
+    )
+    rest = struct.pack(">qq", offset, int(time.time() * 1000)) + payload
+    return struct.pack(">II", len(payload), zlib.crc32(rest)) + rest
+
+
+def _blocks(content: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Offset, time and payload of each block up to the first that is damaged."""
+    if not content.startswith(MAGIC):
+        return
+    at = len(MAGIC)
+    while at + _BLOCK.size <= len(content):
+        size, checksum, offset, moment = _BLOCK.unpack_from(content, at)
+        rest = content[at + 8 : at + _BLOCK.size + size]
+        if len(rest) != size + 16 or zlib.crc32(rest) != checksum:
+            return
+        yield offset, moment, rest[16:]
+        at += _BLOCK.size + size
+
+
+def _records(payload: bytes) -> Iterator[Pair]:
+    at = 0
+    while at < len(payload):
+        key, value = _RECORD.unpack_from(payload, at)
+        at += _RECORD.size
+        yield payload[at : at + key], None if value < 0 else payload[at + key : at + key + value]
+        at += key + max(0, value)
