@@ -57,8 +57,8 @@ def main() -> None:
         for _ in range(options.runs):
             for file in Path(folder).iterdir():
                 file.unlink()
-            for how in found:
-                found[how].append(_in_a_process(servers, folder))
+            for runs in found.values():
+                runs.append(_in_a_process(servers, folder))
     rows = [
         Row.of(
             f"restore of {options.keys:,} keys from the {how}",

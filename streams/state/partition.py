@@ -23,6 +23,7 @@ class PartitionState:
     def __init__(self, agents: Mapping[str, Agent], limits: Limits, snapshot: Snapshot | None = None) -> None:
         """``snapshot``: where what is committed is kept beside the changelog; None: nowhere."""
         self.snapshot = snapshot
+        self._shown: dict[str, int] = {}
         self.units = {name: Units(agent.state, limits) for name, agent in agents.items() if agent.state}
 
     def load(self, key: bytes | None, value: bytes | None) -> None:
@@ -43,10 +44,8 @@ class PartitionState:
     def keep(self, draft: StateDraft, end: int | None) -> None:
         """It was committed; ``end``: the offset behind its records, None where nothing changed."""
         for name, changes in draft.changes.items():
-            units = self.units[name]
-            before = len(units.notes)
-            units.keep(changes)
-            metrics.STATE_NOTES.labels(name).inc(len(units.notes) - before)
+            self.units[name].keep(changes)
+        self.show()
         if end is not None and self.snapshot is not None:
             self.snapshot.append(draft.written, end)
 
@@ -55,8 +54,17 @@ class PartitionState:
         for name, units in self.units.items():
             yield from records(name, units)
 
+    def show(self) -> None:
+        """How much there is, in the metrics of all partitions together."""
+        for name, units in self.units.items():
+            metrics.STATE_NOTES.labels(name).inc(len(units.notes) - self._shown.get(name, 0))
+            self._shown[name] = len(units.notes)
+
     def close(self) -> None:
         """It is another's now."""
+        for name, shown in self._shown.items():
+            metrics.STATE_NOTES.labels(name).dec(shown)
+        self._shown.clear()
         if self.snapshot is not None:
             self.snapshot.close()
 

@@ -47,6 +47,7 @@ async def restore(servers: str, tp: TopicPartition, state: PartitionState) -> in
         count = await _from_changelog(consumer, tp, state, known)
     finally:
         await consumer.stop()
+    state.show()
     if known or count:
         took = round(time.monotonic() - began, 3)
         extra = {"topic": tp.topic, "partition": tp.partition, "records": count, "from_snapshot": known}
