@@ -94,7 +94,7 @@ def _in_a_process(servers: str, folder: str) -> dict[str, float]:
 
 async def _restored(servers: str, folder: str) -> dict[str, Any]:
     snapshot = Snapshot(Path(folder), "topic", 0)
-    state = PartitionState({}, Limits(), snapshot)
+    state = PartitionState({}, Limits(), snapshot=snapshot)
     state.units[AGENT] = Units(STATE)
     before, began = _resident(), time.perf_counter()
     count = await restore(servers, TopicPartition(TOPIC, 0), state)

@@ -217,6 +217,8 @@ class Draft:
             changes = self.state.of(agent)
             assert changes is not None, "who has notes keeps state"
             for accepted, content in sorted(notes, key=lambda note: note[0].record.offset):
+                if self.state.comes_again(accepted.record):
+                    continue
                 if content is not None and accepted.request.unit is not None:
                     at = accepted.record.timestamp / 1000
                     changes.note(accepted.request.unit, accepted.request.id, content, at)

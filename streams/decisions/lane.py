@@ -55,7 +55,8 @@ def decision_lane(
 
     def state(partition: int) -> PartitionState:
         generation = lane.watch.known[names.state].id if learns and transactional else ""
-        return PartitionState(agents, limits(settings), snapshot(settings, generation, partition))
+        kept = snapshot(settings, generation, partition)
+        return PartitionState(agents, limits(settings), snapshot=kept, at_least_once=not transactional)
 
     around = Surroundings(
         names=names,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -16,6 +16,7 @@ _key: Final = msgspec.json.Decoder(tuple[str, str, str, str, str]).decode
 _entry: Final = msgspec.json.Decoder(StateEntry).decode
 
 
+APPLIED: Final = "applied"
 Pair: TypeAlias = tuple[bytes, bytes | None]
 """Key and value of a record."""
 
@@ -27,8 +28,8 @@ class Entry(NamedTuple):
     version: str
     """Of the agent's state."""
     name: Name
-    content: tuple[Any, ...] | None
-    """A `Value`, or the fields of a `Note`."""
+    content: Any | None
+    """A `Value`, the fields of a `Note`, or of `applied` the offsets by topic."""
 
 
 def messages(agent: str, version: str, changes: Changes) -> list[Message]:
@@ -37,6 +38,11 @@ def messages(agent: str, version: str, changes: Changes) -> list[Message]:
         (_encode((agent, version, *name)), None if content is None else _value(name, content), [])
         for name, content in changes.records()
     ]
+
+
+def applied(offsets: Mapping[str, int]) -> Message:
+    """Up to where each topic has changed the state: behind all that it changed."""
+    return _encode(("", "", APPLIED, "", "")), _encode(StateEntry(at=0, content=offsets)), []
 
 
 def records(agent: str, units: Units) -> Iterator[Pair]:
@@ -67,6 +73,8 @@ def entry(key: bytes | None, value: bytes | None) -> Entry | None:
     name = (kind, unit, own)
     if found is None:
         return Entry(agent, version, name, None)
+    if kind == APPLIED:
+        return Entry(agent, version, name, found.content)
     if kind == "note":
         return Entry(agent, version, name, (found.at, found.unit, found.content))
     return Entry(agent, version, name, (found.at, *found.content))

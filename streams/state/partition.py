@@ -11,7 +11,7 @@ from pointsman.schemas.errors import InvalidMessage
 from pointsman.streams import metrics
 from pointsman.streams.feedback import check_feedback
 from pointsman.streams.output import Message, Record
-from pointsman.streams.state.changelog import Pair, entry, messages, records
+from pointsman.streams.state.changelog import APPLIED, Pair, applied, entry, messages, records
 from pointsman.streams.state.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
@@ -20,22 +20,40 @@ logger = logging.getLogger(__name__)
 class PartitionState:
     """As far as it is committed."""
 
-    def __init__(self, agents: Mapping[str, Agent], limits: Limits, snapshot: Snapshot | None = None) -> None:
-        """``snapshot``: where what is committed is kept beside the changelog; None: nowhere."""
-        self.snapshot = snapshot
-        self._shown: dict[str, int] = {}
-        self.units = {name: Units(agent.state, limits) for name, agent in agents.items() if agent.state}
+    def __init__(
+        self,
+        agents: Mapping[str, Agent],
+        limits: Limits,
+        *,
+        snapshot: Snapshot | None = None,
+        at_least_once: bool = False,
+    ) -> None:
+        """``snapshot``: where what is committed is kept beside the changelog; None: nowhere.
 
-    def load(self, key: bytes | None, value: bytes | None) -> None:
-        """One record of the changelog, in its order. Those of agents that are not loaded, or of other versions, rest."""
-        found = entry(key, value)
-        units = self.units.get(found.agent) if found else None
-        if found is not None and units is not None and found.version == units.state.version:
-            units.load(found.name, found.content)
+        ``at_least_once``: records may come again whose changes are here already.
+        """
+        self.snapshot = snapshot
+        self.at_least_once = at_least_once
+        self.applied: dict[str, int] = {}
+        """By topic, the offset up to which records have changed the state; kept where they may come again."""
+        self.units = {name: Units(agent.state, limits) for name, agent in agents.items() if agent.state}
+        self._shown: dict[str, int] = {}
 
     def __len__(self) -> int:
         """Values and notes."""
         return sum(map(len, self.units.values()))
+
+    def load(self, key: bytes | None, value: bytes | None) -> None:
+        """One record of the changelog, in its order. Those of agents that are not loaded, or of other versions, rest."""
+        found = entry(key, value)
+        if found is None:
+            return
+        if found.name[0] == APPLIED:
+            self.applied = dict(found.content or {})
+            return
+        units = self.units.get(found.agent)
+        if units is not None and found.version == units.state.version:
+            units.load(found.name, found.content)
 
     def begin(self) -> StateDraft:
         """What the next batch changes."""
@@ -45,6 +63,7 @@ class PartitionState:
         """It was committed; ``end``: the offset behind its records, None where nothing changed."""
         for name, changes in draft.changes.items():
             self.units[name].keep(changes)
+        self.applied = draft.applied
         self.show()
         if end is not None and self.snapshot is not None:
             self.snapshot.append(draft.written, end)
@@ -75,6 +94,8 @@ class StateDraft:
     def __init__(self, state: PartitionState) -> None:
         self._state = state
         self.changes: dict[str, Changes] = {}
+        self.applied = dict(state.applied)
+        """As `PartitionState.applied`, with this batch."""
         self.written: list[Message] = []
         """For the changelog."""
 
@@ -88,8 +109,19 @@ class StateDraft:
             found = self.changes[agent] = Changes(units)
         return found
 
+    def comes_again(self, record: Record) -> bool:
+        """Whether a record's changes are here already; noted down where they are not."""
+        if not self._state.at_least_once:
+            return False
+        if record.offset < self._state.applied.get(record.topic, 0):
+            return True
+        self.applied[record.topic] = max(record.offset + 1, self.applied.get(record.topic, 0))
+        return False
+
     def learn(self, record: Record) -> None:
         """One record of feedback. What breaks its contract is the sink's to report; what an agent cannot learn from is lost."""
+        if self.comes_again(record):
+            return
         try:
             event = check_feedback(record)
         except InvalidMessage:
@@ -107,10 +139,12 @@ class StateDraft:
         metrics.STATE_LABELS.labels(event.agent, "learned" if known else "unknown").inc()
 
     def messages(self) -> list[Message]:
-        """All that changed, for the changelog."""
+        """All that changed, for the changelog; last, where records may come again, how far that is."""
         self.written = [
             message
             for agent, changes in self.changes.items()
             for message in messages(agent, self._state.units[agent].state.version, changes)
         ]
+        if self.applied != self._state.applied:
+            self.written.append(applied(self.applied))
         return self.written
