@@ -14,6 +14,7 @@ from typing import Any, Literal
 import msgspec
 
 from pointsman.models.decider import Decider, Row
+from pointsman.models.state import UNSEEN, KeyedState, Seen
 
 
 class TryLater(Exception):
@@ -43,18 +44,21 @@ class Agent:
     """All that Pointsman needs to know of one kind of decision.
 
     ``features`` is pure and takes a whole batch of inputs; it returns one row of floats an input, as long as
-    ``feature_names``. ``model`` is the folder of a trained artifact, or None: then only rules answer.
+    ``feature_names``. With ``state`` it takes a second sequence, one `Seen` for each input. ``model`` is the folder of a
+    trained artifact, or None: then only rules answer.
     """
 
     name: str
     input_type: type[msgspec.Struct]
     feature_names: tuple[str, ...]
     feature_version: str
-    features: Callable[[Sequence[Any]], list[Row]]
+    features: Callable[..., list[Row]]
     predictions: tuple[str, ...]
     """Every prediction that may be made, the positive one last."""
     rules: Decider
     model: Path | None = None
+    state: KeyedState | None = None
+    """What it remembers of each unit, learned from feedback; None: nothing."""
     flag: str = ""
     """Name of the flag that splits its traffic; default ``<name>-rollout``."""
     bands: Bands = field(default_factory=Bands)
@@ -70,3 +74,9 @@ class Agent:
     def __post_init__(self) -> None:
         if not self.flag:
             object.__setattr__(self, "flag", f"{self.name}-rollout")
+
+    def rows(self, inputs: Sequence[Any], seen: Sequence[Seen] | None = None) -> list[Row]:
+        """The features of inputs; without ``seen`` as for units of which nothing is known."""
+        if self.state is None:
+            return self.features(inputs)
+        return self.features(inputs, [UNSEEN] * len(inputs) if seen is None else seen)
