@@ -39,9 +39,9 @@ class PathClass(NamedTuple):
     interface: bool
     """Source whose name promises a surface: command line, options, settings, routes, rules, package roots."""
     directory: str
-    """The same object for all paths in it: what many share stays in the processor's caches."""
+    """With a slash at its end; that alone is the top. The same object for all paths in it: what many share stays in the processor's caches."""
     levels: int
-    """Slashes in the directory."""
+    """Slashes between the directory's names."""
 
 
 _Plain: TypeAlias = tuple[int, bool, bool, str, int]
@@ -258,6 +258,7 @@ _classes: dict[_Plain, _Plain] = {}
 known: Final = _cache.get
 """`plain` without its call: None where nothing is cached."""
 _folders: dict[str, _Folder] = {}
+_areas: dict[str, str] = {}
 
 
 def path_class(path: str) -> PathClass:
@@ -280,6 +281,17 @@ def plain(path: str) -> _Plain:
 def counts_as_documentation(path: str) -> bool:
     """Whether features must not see this path."""
     return path_class(path).kind <= LAST_DOCUMENTATION
+
+
+def area(directory: str) -> str:
+    """The part of the tree that a directory belongs to: two levels, or one where it is no deeper; cached."""
+    found = _areas.get(directory)
+    if found is None:
+        if len(_areas) >= CACHE_MAX:
+            _areas.clear()
+        names = directory.split("/")
+        found = _areas[directory] = "/".join(names[: 2 if len(names) > 3 else 1]) + "/"
+    return found
 
 
 def _classify(path: str) -> _Plain:
@@ -311,7 +323,7 @@ def _read_folder(directory: str) -> _Folder:
     tried = any(name in _TEST_FOLDERS or name in _EXAMPLE_FOLDERS for name in names[:docs])
     private = any(name.startswith("_") or name in _INTERNAL_FOLDERS for name in names)
     in_docs = docs < len(names) and not tried
-    return _Folder(directory, directory.count("/"), frozenset(names), in_docs, tried, private)
+    return _Folder(f"{directory}/", directory.count("/"), frozenset(names), in_docs, tried, private)
 
 
 def _kind(folder: _Folder, name: str, stem: str, suffix: str) -> int:
