@@ -24,7 +24,7 @@ class MacroPair(Struct, frozen=True, kw_only=True):
     """Balanced accuracy of two arms on the same decisions, as the mean over groups, and second minus first."""
 
     groups: int
-    """Those with both classes."""
+    """Those with enough of both classes."""
     clusters: int
     """What was drawn again in each of them."""
     resampled: Literal["clusters", "groups"]
@@ -40,18 +40,20 @@ def macro_pair(
     clusters: npt.NDArray[Any],
     *,
     resampled: Literal["clusters", "groups"],
+    least: int = 1,
     seed: int = 0,
 ) -> MacroPair:
     """``said``: what the first and the second arm predict.
 
     ``resampled``: clusters are drawn again within each group (another sample of the same groups), or groups first
-    and then clusters within them (other groups of the same kind).
+    and then clusters within them (other groups of the same kind). Groups with fewer than ``least`` decisions of either
+    class are left out.
     """
     random = np.random.default_rng(seed)
     values, drawn, count = [], [], 0
     for name in np.unique(groups):
         mine = groups == name
-        if not truth[mine].any() or truth[mine].all():
+        if min(int(truth[mine].sum()), int((~truth[mine]).sum())) < least:
             continue
         table = _table(truth[mine], [each[mine] for each in said], clusters[mine])
         count += len(table)

@@ -34,6 +34,10 @@ SHUFFLES: Final = 5
 MISSED: Final = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0)
 """What a missed update may cost, in needless ones."""
 
+CLASS_MIN: Final = 10
+"""Repositories with fewer decisions of either class are left out of means: one with a single positive would
+say more by it than another by two hundred."""
+
 Fit = Callable[[Dataset, Bools, Bools], Floats]
 """Data, what to train on, what to calibrate on; the scores of all decisions."""
 
@@ -68,7 +72,7 @@ def held_out(data: Dataset, scores: Floats) -> HeldOut:
 def macro(data: Dataset, scores: Floats, mask: Bools, **options: Any) -> MacroPair:
     """Both arms' balanced accuracy on some decisions, the rules' first."""
     said = (by_rules(data)[0][mask], scores[mask] >= THRESHOLD)
-    return macro_pair(data.truth[mask], said, data.repository[mask], data.landing[mask], **options)
+    return macro_pair(data.truth[mask], said, data.repository[mask], data.landing[mask], least=CLASS_MIN, **options)
 
 
 def left_out(data: Dataset, fit: Fit) -> LeftOut | None:
@@ -129,7 +133,7 @@ def trade_off(data: Dataset, scores: Floats, missed: Sequence[float] = MISSED) -
     for cost in missed:
         threshold = round(Costs(COSTS.needless, cost * COSTS.needless).threshold, 6)
         said = tested >= threshold
-        names = [name for name in np.unique(groups) if truth[groups == name].any()]
+        names = _names(truth, groups)
         found = [said[(groups == name) & truth].mean() for name in names]
         table.append(
             TradeOff(
@@ -144,11 +148,16 @@ def trade_off(data: Dataset, scores: Floats, missed: Sequence[float] = MISSED) -
     return table
 
 
+def _names(truth: Bools, groups: Texts) -> list[str]:
+    """Groups with enough of both classes."""
+    found = np.unique(groups).tolist()
+    return [n for n in found if min(truth[groups == n].sum(), (~truth[groups == n]).sum()) >= CLASS_MIN]
+
+
 def _macro_value(truth: Bools, said: Bools, groups: Texts) -> float:
     values = []
-    for name in np.unique(groups):
+    for name in _names(truth, groups):
         mine = groups == name
         positives, negatives = truth[mine], ~truth[mine]
-        if positives.any() and negatives.any():
-            values.append((said[mine][positives].mean() + (~said[mine][negatives]).mean()) / 2)
-    return float(np.mean(values))
+        values.append((said[mine][positives].mean() + (~said[mine][negatives]).mean()) / 2)
+    return float(np.mean(values)) if values else 0.5

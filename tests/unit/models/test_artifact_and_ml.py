@@ -36,7 +36,7 @@ from pointsman.models.ml import (
 assert AGENT.model is not None
 MODEL: Path = AGENT.model
 CARD = load_card(MODEL)
-ROWS = AGENT.features([msgspec.convert(example, AGENT.input_type) for example in AGENT.examples])
+ROWS = AGENT.rows([msgspec.convert(example, AGENT.input_type) for example in AGENT.examples])
 
 
 @pytest.fixture
