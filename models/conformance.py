@@ -6,6 +6,7 @@ import copy
 import math
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -156,8 +157,8 @@ def _learning(agent: Agent, state: KeyedState, one: Any, note: Any, place: str) 
         told = Told("decision", label, at)
         what = f"learn of {place} with label {label!r}"
         before = msgspec.json.encode((note, values))
-        learned = _tried(lambda told=told: state.learn(told, note, values), what, problems)  # type: ignore[misc]
-        again = _tried(lambda told=told: state.learn(told, note, values), what, problems)  # type: ignore[misc]
+        learned = _tried(partial(state.learn, told, note, values), what, problems)
+        again = _tried(partial(state.learn, told, note, values), what, problems)
         if isinstance(learned, _Raised) or isinstance(again, _Raised):
             return problems
         if msgspec.json.encode((note, values)) != before:
@@ -171,7 +172,7 @@ def _learning(agent: Agent, state: KeyedState, one: Any, note: Any, place: str) 
             values.pop(key, None)
             if value is not None:
                 values[key] = (at, *value)
-        rows = _tried(lambda: agent.rows([one], [Seen(at, values)]), f"features after {what}", problems)
+        rows = _tried(partial(agent.rows, [one], [Seen(at, values)]), f"features after {what}", problems)
         if not isinstance(rows, _Raised):
             problems += [f"after {what}: {problem}" for problem in _shape(agent, [one], rows)]
         if learned.note is None:

@@ -73,6 +73,9 @@ _WEIGHT_PLACE: Final = 4.0
 _WEIGHT_KIND: Final = 6.0
 
 
+_areas: dict[str, str] = {}
+
+
 def note(inputs: Sequence[CodeChange]) -> list[Any | None]:
     """What is kept of each change until its label comes: author, word, kinds and source paths, a line each."""
     return [_note(change) for change in inputs]
@@ -85,7 +88,9 @@ def _note(change: CodeChange) -> str:
     for file in change.files:
         path = file.path
         kind, public, interface, _, _ = known(path) or plain(path)
-        if kind <= 3 or ((old := file.previous) is not None and plain(old)[0] <= 3):  # paths.LAST_DOCUMENTATION
+        if kind <= 3 or (
+            (old := file.previous) is not None and plain(old)[0] <= 3
+        ):  # paths.LAST_DOCUMENTATION
             continue
         if kind == 4:  # paths.SOURCE
             files |= (public and 1) | (interface and 2) | (4 if file.status == "A" else 0)
@@ -166,7 +171,7 @@ def _keys(text: str) -> Iterator[tuple[str, float]]:
         if 0 < len(path) <= KEY_LETTERS_MAX:
             yield path, PACE_PATH
             directory = paths.plain(path)[3]
-            places[directory] = places[paths.area(directory)] = None
+            places[directory] = places[_area(directory)] = None
     for place in places:
         yield place, PACE_DIRECTORY
 
@@ -236,10 +241,8 @@ def _of_paths(get: _Get, sources: Sequence[str], usual: float) -> Row:
             weight += w
             recent += r
             one = (p + prior) / (n - p + other)
-            if one > highest:
-                highest = one
-            if one < lowest:
-                lowest = one
+            highest = max(highest, one)
+            lowest = min(lowest, one)
     if not known:
         return (0.0, 1.0, 1.0, 1.0, 1.0)
     return (
@@ -260,7 +263,7 @@ def _of_places(get: _Get, directories: Sequence[str], usual: float) -> Row:
     weight = recent = 0.0
     areas = []
     for directory in dict.fromkeys(directories) if len(directories) > 1 else directories:
-        areas.append(paths.area(directory))
+        areas.append(_area(directory))
         if (found := get(directory)) is not None:
             _, n, p, w, r = found
             labels += n
@@ -277,6 +280,17 @@ def _of_places(get: _Get, directories: Sequence[str], usual: float) -> Row:
         (recent + prior / 2) / (weight - recent + other / 2) / odds,
         (wide_positive + prior) / (wide - wide_positive + other) / odds,
     )
+
+
+def _area(directory: str) -> str:
+    """The part of the tree that a directory belongs to: two levels, or one where it is no deeper; cached."""
+    found = _areas.get(directory)
+    if found is None:
+        if len(_areas) >= paths.CACHE_MAX:
+            _areas.clear()
+        names = directory.split("/")
+        found = _areas[directory] = "/".join(names[: 2 if len(names) > 3 else 1]) + "/"
+    return found
 
 
 def _kind_of_files(numbers: Sequence[float]) -> int:

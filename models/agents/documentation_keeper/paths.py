@@ -258,7 +258,6 @@ _classes: dict[_Plain, _Plain] = {}
 known: Final = _cache.get
 """`plain` without its call: None where nothing is cached."""
 _folders: dict[str, _Folder] = {}
-_areas: dict[str, str] = {}
 
 
 def path_class(path: str) -> PathClass:
@@ -281,17 +280,6 @@ def plain(path: str) -> _Plain:
 def counts_as_documentation(path: str) -> bool:
     """Whether features must not see this path."""
     return path_class(path).kind <= LAST_DOCUMENTATION
-
-
-def area(directory: str) -> str:
-    """The part of the tree that a directory belongs to: two levels, or one where it is no deeper; cached."""
-    found = _areas.get(directory)
-    if found is None:
-        if len(_areas) >= CACHE_MAX:
-            _areas.clear()
-        names = directory.split("/")
-        found = _areas[directory] = "/".join(names[: 2 if len(names) > 3 else 1]) + "/"
-    return found
 
 
 def _classify(path: str) -> _Plain:

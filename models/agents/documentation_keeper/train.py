@@ -136,7 +136,15 @@ def _fit(name: str, estimator: Any, data: Dataset) -> _Fitted:
     calibration, scores = _trained(estimator, data, data.part == TRAINS, data.part == CALIBRATES)
     later = data.part == CALIBRATES
     loss = log_loss(data.truth[later], scores[later])
-    return _Fitted(name, estimator, calibration, scores, loss, _microseconds(estimator, data.matrix), _is_trees(estimator))
+    return _Fitted(
+        name,
+        estimator,
+        calibration,
+        scores,
+        loss,
+        _microseconds(estimator, data.matrix),
+        _is_trees(estimator),
+    )
 
 
 def _is_trees(estimator: Any) -> bool:
@@ -238,7 +246,7 @@ def _card(
 
 def _judged(card: Card, data: Dataset, chosen: _Fitted, seed: int, progress: Progress) -> Card:
     """The card with what only the chosen estimator is asked for."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # noqa: PLC0415
+    from threadpoolctl import threadpool_limits  # noqa: PLC0415
 
     def fit(data: Dataset, first: Bools, later: Bools) -> Floats:
         return _trained(dict(_estimators(seed))[chosen.name], data, first, later)[1]
@@ -301,6 +309,5 @@ def _notes(data: Dataset) -> list[str]:
         f"Rules: line fitted on the calibration part {line.slope:.3f} a point, {line.intercept:.3f} at none.",
         f"Rules: line in use {rules.SLOPE} a point, {rules.INTERCEPT} at none.",
         "Rules: their points were fitted on the older 70 % of all repositories, also of those that are left out here.",
-        f"Means over repositories leave out those with fewer than {trials.CLASS_MIN} decisions of either class, "
-        "in `macro` and what follows it.",
+        f"Means over repositories: those with fewer than {trials.CLASS_MIN} decisions of either class are left out.",
     ]

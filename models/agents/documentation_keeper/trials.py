@@ -72,7 +72,9 @@ def held_out(data: Dataset, scores: Floats) -> HeldOut:
 def macro(data: Dataset, scores: Floats, mask: Bools, **options: Any) -> MacroPair:
     """Both arms' balanced accuracy on some decisions, the rules' first."""
     said = (by_rules(data)[0][mask], scores[mask] >= THRESHOLD)
-    return macro_pair(data.truth[mask], said, data.repository[mask], data.landing[mask], least=CLASS_MIN, **options)
+    return macro_pair(
+        data.truth[mask], said, data.repository[mask], data.landing[mask], least=CLASS_MIN, **options
+    )
 
 
 def left_out(data: Dataset, fit: Fit) -> LeftOut | None:
@@ -118,9 +120,7 @@ def importances(data: Dataset, score: Callable[[Floats], Floats], seed: int) -> 
                 mixed[mine, column] = matrix[random.permutation(mine), column]
             losses.append(usual - _macro_value(truth, score(mixed) >= THRESHOLD, groups))
         found.append(
-            Importance(
-                name, *(round(float(each), 5) for each in (np.mean(losses), min(losses), max(losses)))
-            )
+            Importance(name, *(round(float(each), 5) for each in (np.mean(losses), min(losses), max(losses))))
         )
     return sorted(found, key=lambda each: (-each.loss, each.feature))
 

@@ -74,7 +74,9 @@ def test_the_good_example_conforms() -> None:
 def test_rows_without_a_state_are_those_of_an_unknown_unit() -> None:
     assert GOOD.rows([Input(a=2.0)]) == [(2.0, 0.0)]
     assert GOOD.rows([Input(a=2.0)], [Seen(1.0, {"yes": (0.0, 3)})]) == [(2.0, 3.0)]
-    stateless = dataclasses.replace(GOOD, state=None, features=lambda inputs: [(one.a, 0.0) for one in inputs])
+    stateless = dataclasses.replace(
+        GOOD, state=None, features=lambda inputs: [(one.a, 0.0) for one in inputs]
+    )
     assert stateless.rows([Input(a=2.0)], [Seen(1.0, {"yes": (0.0, 3)})]) == [(2.0, 0.0)]
 
 

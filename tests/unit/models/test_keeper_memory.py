@@ -20,12 +20,23 @@ from pointsman.models.replay import Asked, replay
 from pointsman.models.state import NOTHING, UNSEEN, Seen, Told
 from tests.support.histories import line, write_lines
 
-PATHS = ["src/a.py", "src/b.py", "src/in/c.py", "src/in/deep/d.py", "lib/e.py", "tests/test_f.py", "docs/x.md", "g.py"]
+PATHS = [
+    "src/a.py",
+    "src/b.py",
+    "src/in/c.py",
+    "src/in/deep/d.py",
+    "lib/e.py",
+    "tests/test_f.py",
+    "docs/x.md",
+    "g.py",
+]
 changes = st.builds(
     CodeChange,
     repository=st.just("example/one"),
     subject=st.sampled_from(["Fix crash", "Add option", "docs: typo", ""]),
-    files=st.lists(st.builds(ChangedFile, path=st.sampled_from(PATHS), status=st.sampled_from("AM")), max_size=10),
+    files=st.lists(
+        st.builds(ChangedFile, path=st.sampled_from(PATHS), status=st.sampled_from("AM")), max_size=10
+    ),
     author=st.sampled_from([None, "ann", "bob"]),
 )
 
@@ -80,7 +91,9 @@ def test_labels_in_any_order_and_number_leave_the_counts_of_the_last_ones(
 
 
 @given(changes, st.lists(changes, max_size=5))
-def test_a_change_finds_every_key_that_its_label_was_counted_at(one: CodeChange, others: list[CodeChange]) -> None:
+def test_a_change_finds_every_key_that_its_label_was_counted_at(
+    one: CodeChange, others: list[CodeChange]
+) -> None:
     """Serving and learning name the keys apart from each other, since one is on the way of every request."""
     world = World()
     for decision, change in enumerate([one, *others]):
@@ -96,7 +109,9 @@ def test_a_change_finds_every_key_that_its_label_was_counted_at(one: CodeChange,
 
 
 @given(st.lists(changes, min_size=1, max_size=6), labels)
-def test_features_are_finite_whatever_was_learned(some: list[CodeChange], told: list[tuple[int, str]]) -> None:
+def test_features_are_finite_whatever_was_learned(
+    some: list[CodeChange], told: list[tuple[int, str]]
+) -> None:
     world = World()
     for decision, change in enumerate(some):
         world.ask(decision, change)
@@ -173,7 +188,9 @@ def test_labels_of_a_landing_come_after_its_last_commit(tmp_path: Any) -> None:
         if isinstance(event, Asked):
             at = asked[event.decision_id]
             continue
-        last = max(i for i, commit in enumerate(commits) if commit.land == commits[asked[event.decision_id]].land)
+        last = max(
+            i for i, commit in enumerate(commits) if commit.land == commits[asked[event.decision_id]].land
+        )
         assert at >= last or not any(commit.in_domain for commit in commits[at + 1 : last + 1])
     found = list(events(commits))
     assert sum(isinstance(event, Told) for event in found) == sum(commit.in_domain for commit in commits)

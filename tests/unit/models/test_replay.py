@@ -70,7 +70,13 @@ def test_a_label_counts_for_what_comes_after_it() -> None:
 
 
 def test_units_and_keys_are_apart_and_no_unit_has_no_past() -> None:
-    events = [asked("1"), Told("1", "yes", 1.0), asked("2", unit="v"), asked("3", key="b"), asked("4", unit=None)]
+    events = [
+        asked("1"),
+        Told("1", "yes", 1.0),
+        asked("2", unit="v"),
+        asked("3", key="b"),
+        asked("4", unit=None),
+    ]
     assert {row[:2] for name, row in rows(events).items() if name != "1"} == {(0, 0)}
     assert rows([asked("1", unit=None), Told("1", "yes", 1.0), asked("2")])["2"][:2] == (0, 0)
 

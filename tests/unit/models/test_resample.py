@@ -75,6 +75,8 @@ def test_intervals_cover_as_often_as_they_claim() -> None:
     assert 180 <= hits <= 199
 
 
-def _arguments(rows: tuple[np.ndarray, ...]) -> tuple[np.ndarray, tuple[np.ndarray, ...], np.ndarray, np.ndarray]:
+def _arguments(
+    rows: tuple[np.ndarray, ...],
+) -> tuple[np.ndarray, tuple[np.ndarray, ...], np.ndarray, np.ndarray]:
     truth, first, second, names, clusters = rows
     return truth, (first, second), names, clusters

@@ -34,7 +34,7 @@ def learn(told: Told, note: Any, values: Values) -> Learned:
     return Learned(counted, None if told.label == "done" else note)
 
 
-STATE = KeyedState(version="1", note=lambda inputs: list(inputs), learn=learn)
+STATE = KeyedState(version="1", note=list, learn=learn)
 Operation = tuple[str, str, str, float]
 """``ask``, unit, keys and how much later; or ``tell``, place of the decision, label, how much later."""
 TIGHT = Limits(values_per_unit=3, units=3, notes=4, ttl_s=20.0)
