@@ -6,7 +6,7 @@ live in ``models/agents``; further folders come by the setting ``agents``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from typing import Any, Literal
 import msgspec
 
 from pointsman.models.decider import Decider, Row
-from pointsman.models.state import KeyedState
+from pointsman.models.state import UNSEEN, KeyedState, Seen
 
 
 class TryLater(Exception):
@@ -44,7 +44,8 @@ class Agent:
     """All that Pointsman needs to know of one kind of decision.
 
     ``features`` is pure and takes a whole batch of inputs; it returns one row of floats an input, as long as
-    ``feature_names``. With ``state`` it takes a second sequence: what was learned of each input's unit. ``model`` is the folder of a trained artifact, or None: then only rules answer.
+    ``feature_names``. With ``state`` it takes a second sequence, one `Seen` for each input. ``model`` is the folder of a
+    trained artifact, or None: then only rules answer.
     """
 
     name: str
@@ -56,6 +57,8 @@ class Agent:
     """Every prediction that may be made, the positive one last."""
     rules: Decider
     model: Path | None = None
+    state: KeyedState | None = None
+    """What it remembers of each unit, learned from feedback; None: nothing."""
     flag: str = ""
     """Name of the flag that splits its traffic; default ``<name>-rollout``."""
     bands: Bands = field(default_factory=Bands)
@@ -65,11 +68,15 @@ class Agent:
     capabilities: tuple[str, ...] = ()
     examples: tuple[Mapping[str, Any], ...] = ()
     """Valid inputs as plain objects: the conformance run, the docs and `pointsman decide --example` use them."""
-    state: KeyedState | None = None
-    """What it remembers of each unit; None: nothing."""
     train: Callable[..., Any] | None = None
     """``train(commits: Path, out: Path, ...)``: the agent's training recipe."""
 
     def __post_init__(self) -> None:
         if not self.flag:
             object.__setattr__(self, "flag", f"{self.name}-rollout")
+
+    def rows(self, inputs: Sequence[Any], seen: Sequence[Seen] | None = None) -> list[Row]:
+        """The features of inputs; without ``seen`` as for units of which nothing is known."""
+        if self.state is None:
+            return self.features(inputs)
+        return self.features(inputs, [UNSEEN] * len(inputs) if seen is None else seen)

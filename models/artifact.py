@@ -19,6 +19,7 @@ from msgspec import Struct
 from pointsman.models import estimators, trees
 from pointsman.models.confidence import DECIMALS
 from pointsman.models.evaluate import Costs, Difference, Quality
+from pointsman.models.resample import MacroPair
 from pointsman.schemas.errors import PointsmanError
 
 CARD_FILE: Final = "card.json"
@@ -89,6 +90,41 @@ class HeldOut(Struct, frozen=True, kw_only=True):
     never: Quality
 
 
+class LeftOut(Struct, frozen=True, kw_only=True):
+    """Both arms on groups (repositories) of which the model has seen nothing: each is left out of training once."""
+
+    folds: int
+    rules: Quality
+    ml: Quality
+    macro: MacroPair
+    """The rules first. On all decisions of every group, from its first one on."""
+    newest: MacroPair
+    """The same on the decisions that the time split tests on."""
+
+
+class Importance(Struct, frozen=True):
+    """What the macro-averaged balanced accuracy of the test part loses where a feature's values are mixed up."""
+
+    feature: str
+    loss: float
+    low: float
+    high: float
+
+
+class TradeOff(Struct, frozen=True, kw_only=True):
+    """What the model would do if a missed one cost ``missed`` times as much as a needless one; macro-averaged."""
+
+    missed: float
+    threshold: float
+    said: float
+    """Share of decisions that say the positive class."""
+    found: float
+    """Share of the positives that are said to be."""
+    right: float
+    """Share of those said to be positive that are; pooled, since a group may have none."""
+    balanced_accuracy: float
+
+
 class Card(Struct, frozen=True, kw_only=True):
     """Everything about a trained model but its numbers."""
 
@@ -109,6 +145,11 @@ class Card(Struct, frozen=True, kw_only=True):
     candidates: list[Candidate]
     probes: list[Probe]
     libraries: dict[str, str]
+    macro: MacroPair | None = None
+    """Rules first, on the test part; landings are drawn again."""
+    left_out: LeftOut | None = None
+    importances: list[Importance] = []
+    trade_off: list[TradeOff] = []
     notes: list[str] = []
     model_file: str = estimators.FILE
     model_sha256: str = ""

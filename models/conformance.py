@@ -6,6 +6,7 @@ import copy
 import math
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -13,10 +14,17 @@ import msgspec
 from pointsman.models.agent import Agent
 from pointsman.models.decider import Decider, Row, decider_id
 from pointsman.models.ml import MlDecider
+from pointsman.models.state import KeyedState, Learned, Seen, Told
 from pointsman.schemas.errors import PointsmanError
 from pointsman.schemas.outcome import Answer
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,62}\Z")
+NOTE_BYTES_MAX: Final = 16 * 1024
+"""As JSON. A note is kept for every decision until its label comes, and written to the changelog."""
+CHANGED_VALUES_MAX: Final = 100
+"""By one label; each is a record of the changelog."""
+KEY_LETTERS_MAX: Final = 1_000
+_OTHER_LABEL: Final = "a label that is no prediction"
 T = TypeVar("T")
 
 
@@ -33,6 +41,8 @@ def check(agent: Agent) -> list[str]:
     rows = _features(agent, inputs, problems)
     if rows is None:
         return problems
+    if agent.state is not None:
+        problems += _state(agent, agent.state, inputs)
     problems += _decider(agent, agent.rules, rows, "rules")
     return problems + _model(agent, rows)
 
@@ -71,18 +81,18 @@ def _decoded(agent: Agent, problems: list[str]) -> list[Any]:
 def _features(agent: Agent, inputs: list[Any], problems: list[str]) -> list[Row] | None:
     """The feature rows, or None where they are too broken to go on with."""
     before = [msgspec.json.encode(one) for one in inputs]
-    rows = _tried(lambda: agent.features(copy.deepcopy(inputs)), "features", problems)
+    rows = _tried(lambda: agent.rows(copy.deepcopy(inputs)), "features", problems)
     if isinstance(rows, _Raised):
         return None
     shape = _shape(agent, inputs, rows)
     if shape:
         problems += shape
         return None
-    _tried(lambda: agent.features(inputs), "features", problems)
+    _tried(lambda: agent.rows(inputs), "features", problems)
     if [msgspec.json.encode(one) for one in inputs] != before:
         problems.append("features changes its inputs")
     fresh = [msgspec.json.decode(text, type=agent.input_type) for text in before]
-    problems += _batching(lambda some: agent.features([fresh[i] for i in some]), rows, "features")
+    problems += _batching(lambda some: agent.rows([fresh[i] for i in some]), rows, "features")
     return rows
 
 
@@ -103,6 +113,90 @@ def _shape(agent: Agent, inputs: list[Any], rows: Any) -> list[str]:
                     f"feature {name} of examples[{i}] is {value!r}, expected a finite int or float"
                 )
     return problems
+
+
+def _state(agent: Agent, state: KeyedState, inputs: list[Any]) -> list[str]:
+    """Notes of the examples, and what labels make of them."""
+    problems: list[str] = [] if state.version else ["state.version is empty"]
+    before = [msgspec.json.encode(one) for one in inputs]
+    notes = _tried(lambda: state.note(inputs), "note", problems)
+    if isinstance(notes, _Raised):
+        return problems
+    if not isinstance(notes, list) or len(notes) != len(inputs):
+        return [*problems, f"note must return a list of {len(inputs)} for {len(inputs)} inputs"]
+    if [msgspec.json.encode(one) for one in inputs] != before:
+        problems.append("note changes its inputs")
+    kept = [f"note of examples[{i}] {problem}" for i, note in enumerate(notes) for problem in _note(note)]
+    if kept:
+        return problems + kept
+    problems += _batching(lambda some: state.note([inputs[i] for i in some]), notes, "note")
+    for i, note in enumerate(notes):
+        if note is not None:
+            problems += _learning(agent, state, inputs[i], note, f"examples[{i}]")
+    return problems
+
+
+def _note(note: Any) -> list[str]:
+    try:
+        text = msgspec.json.encode(note)
+        again = msgspec.json.decode(text)
+    except (msgspec.MsgspecError, TypeError, OverflowError) as error:
+        return [f"cannot be written as JSON: {error}"]
+    if len(text) > NOTE_BYTES_MAX:
+        return [f"has {len(text)} bytes, {NOTE_BYTES_MAX} are allowed"]
+    return [] if again == note else ["is not the same after a round trip through JSON"]
+
+
+def _learning(agent: Agent, state: KeyedState, one: Any, note: Any, place: str) -> list[str]:
+    """Labels one after another, as a decision may be labelled again; features must come out of what was learned."""
+    problems: list[str] = []
+    values: dict[str, tuple[Any, ...]] = {}
+    at = 1.0
+    for label in (*agent.predictions, agent.predictions[0], agent.predictions[0], _OTHER_LABEL):
+        at += 1
+        told = Told("decision", label, at)
+        what = f"learn of {place} with label {label!r}"
+        before = msgspec.json.encode((note, values))
+        learned = _tried(partial(state.learn, told, note, values), what, problems)
+        again = _tried(partial(state.learn, told, note, values), what, problems)
+        if isinstance(learned, _Raised) or isinstance(again, _Raised):
+            return problems
+        if msgspec.json.encode((note, values)) != before:
+            return [*problems, f"{what} changes what it is given"]
+        if learned != again:
+            return [*problems, f"{what} is not deterministic"]
+        found = _learned(learned)
+        if found:
+            return [*problems, *(f"{what}: {problem}" for problem in found)]
+        for key, value in learned.values.items():
+            values.pop(key, None)
+            if value is not None:
+                values[key] = (at, *value)
+        rows = _tried(partial(agent.rows, [one], [Seen(at, values)]), f"features after {what}", problems)
+        if not isinstance(rows, _Raised):
+            problems += [f"after {what}: {problem}" for problem in _shape(agent, [one], rows)]
+        if learned.note is None:
+            return problems
+        note = learned.note
+    return problems
+
+
+def _learned(learned: Any) -> list[str]:
+    if not isinstance(learned, Learned):
+        return [f"is a {type(learned).__name__}, expected Learned"]
+    problems = []
+    if len(learned.values) > CHANGED_VALUES_MAX:
+        problems.append(f"changes {len(learned.values)} values, {CHANGED_VALUES_MAX} are allowed")
+    for key, value in learned.values.items():
+        if not isinstance(key, str) or not 0 < len(key) <= KEY_LETTERS_MAX:
+            problems.append(f"key {key!r} must be a text of 1 to {KEY_LETTERS_MAX} letters")
+        if value is not None and not all(map(_is_scalar, value)):
+            problems.append(f"value {value!r} must hold finite numbers and texts only")
+    return problems + [f"its note {problem}" for problem in _note(learned.note)]
+
+
+def _is_scalar(value: Any) -> bool:
+    return type(value) is str or (type(value) in (int, float) and math.isfinite(value))
 
 
 def _batching(answer: Callable[[Sequence[int]], list[T]], expected: list[T], what: str) -> list[str]:

@@ -30,6 +30,10 @@ class Seen(NamedTuple):
     values: Values
 
 
+UNSEEN: Final = Seen(0.0, NOTHING)
+"""Of a request without a unit, or with one of which nothing is known."""
+
+
 class Told(NamedTuple):
     """A label that feedback gave to a decision."""
 
@@ -145,7 +149,7 @@ class Changes:
         self._more_units = 0
 
     def seen(self, unit: str | None, at: float) -> Seen:
-        """What a request of a unit sees."""
+        """What a request of a unit sees; holds until the next label is learned."""
         return Seen(at, NOTHING if unit is None else self._values(unit, at))
 
     def note(self, unit: str, decision_id: str, content: Any, at: float) -> None:
@@ -184,9 +188,12 @@ class Changes:
         if not found:
             return NOTHING
         horizon = at - self._ttl_s
-        while found and next(iter(found.values()))[0] < horizon:  # type: ignore[operator]
-            self._put(unit, next(iter(found)), None)
-            found = self.values_of[unit]
+        if next(iter(found.values()))[0] < horizon:  # type: ignore[operator]
+            if unit in self.values_of:  # an earlier request of this batch may see it, and goes on doing so
+                self.values_of[unit] = dict(found)
+            while found and next(iter(found.values()))[0] < horizon:  # type: ignore[operator]
+                self._put(unit, next(iter(found)), None)
+                found = self.values_of[unit]
         return found
 
     def _put(self, unit: str, key: str, value: Value | None) -> None:

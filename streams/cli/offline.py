@@ -125,7 +125,7 @@ def answer(settings: Settings, agent: Agent, value: bytes) -> dict[str, Any]:
 
     decoded = Decoder(agent.input_type, "input").decode(value)
     runtime = Runtime(agent, settings.bands.get(agent.name))
-    (row,) = agent.features([decoded])
+    (row,) = agent.rows([decoded])  # as of a unit of which nothing is known
     found = {
         "agent": agent.name,
         "rules": _told(runtime, agent.rules.decide([row])[0], agent.rules.explain(row)),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pointsman.models.agent import Agent
-from pointsman.models.agents.documentation_keeper import features
+from pointsman.models.agents.documentation_keeper import features, memory
 from pointsman.models.agents.documentation_keeper.measure import PREDICTIONS
 from pointsman.models.agents.documentation_keeper.request import CodeChange
 from pointsman.models.agents.documentation_keeper.rules import Rules
@@ -67,6 +67,7 @@ AGENT: Final = Agent(
     features=features.features,
     predictions=PREDICTIONS,
     rules=Rules(),
+    state=memory.STATE,
     model=Path(__file__).parent / "model",
     flag="ml-agent-rollout",
     type="ANALYSIS",

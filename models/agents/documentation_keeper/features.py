@@ -1,4 +1,5 @@
-"""A code change to 29 numbers. Pure; the same code serves training, decisions and explanations.
+"""A code change, and what is remembered of its repository, to 45 numbers. Pure; the same code serves training, decisions
+and explanations.
 
 Documentation is left out first (files by path, words of the subject by mask), so that no number can
 know what is to be predicted. Counts and lines are plain: people read them in outcomes, and trees split them as well
@@ -10,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from pointsman.models.agents.documentation_keeper import paths, subject
+from pointsman.models.agents.documentation_keeper import memory, paths, subject
 from pointsman.models.agents.documentation_keeper.request import ChangedFile, CodeChange
 from pointsman.models.decider import Row
+from pointsman.models.state import Seen, Values
 
-VERSION: Final = "2"
+VERSION: Final = "3"
 """Raise it whenever a number may come out otherwise: models belong to one version."""
 
 NAMES: Final = (
@@ -47,6 +49,7 @@ NAMES: Final = (
     "subject_release",
     "subject_change",
     "body_lines",
+    *memory.NAMES,
 )
 
 
@@ -54,17 +57,23 @@ _FLAGS = [tuple(bits >> place & 1 for place in range(7)) for bits in range(128)]
 """The signals of a subject as numbers, for every combination."""
 
 
-def features(inputs: Sequence[CodeChange]) -> list[Row]:
+def features(inputs: Sequence[CodeChange], seen: Sequence[Seen]) -> list[Row]:
     """One row of numbers an input, in the order of `NAMES`; every one is finite."""
-    return [_row(change) for change in inputs]
+    return [_row(change, values) for change, (_, values) in zip(inputs, seen, strict=True)]
 
 
-def _row(change: CodeChange) -> Row:
+def _row(change: CodeChange, values: Values) -> Row:
     bits, words = subject.signals(change.subject)
-    return (*_of_files(change.files), words, *_FLAGS[bits], change.body_lines)
+    sources: list[str] = []
+    directories: list[str] = []
+    numbers = _of_files(change.files, sources, directories)
+    own = (*numbers, words, *_FLAGS[bits], change.body_lines)
+    if not values:
+        return own + memory.UNKNOWN
+    return own + memory.recall(values, change, bits, numbers, sources, directories)
 
 
-def _of_files(files: Sequence[ChangedFile]) -> Row:  # noqa: PLR0912
+def _of_files(files: Sequence[ChangedFile], sources: list[str], folders: list[str]) -> Row:  # noqa: PLR0912
     # One flat loop with local integers: a helper call per file would double the time.
     plain, known = paths.plain, paths.known
     source = test = config = example = other = 0
@@ -83,6 +92,8 @@ def _of_files(files: Sequence[ChangedFile]) -> Row:  # noqa: PLR0912
         directories.add(directory)
         if kind == 4:  # paths.SOURCE
             source += 1
+            sources.append(path)
+            folders.append(directory)
             plus = file.added
             minus = file.removed
             added += plus

@@ -39,9 +39,9 @@ class PathClass(NamedTuple):
     interface: bool
     """Source whose name promises a surface: command line, options, settings, routes, rules, package roots."""
     directory: str
-    """The same object for all paths in it: what many share stays in the processor's caches."""
+    """With a slash at its end; that alone is the top. The same object for all paths in it: what many share stays in the processor's caches."""
     levels: int
-    """Slashes in the directory."""
+    """Slashes between the directory's names."""
 
 
 _Plain: TypeAlias = tuple[int, bool, bool, str, int]
@@ -311,7 +311,7 @@ def _read_folder(directory: str) -> _Folder:
     tried = any(name in _TEST_FOLDERS or name in _EXAMPLE_FOLDERS for name in names[:docs])
     private = any(name.startswith("_") or name in _INTERNAL_FOLDERS for name in names)
     in_docs = docs < len(names) and not tried
-    return _Folder(directory, directory.count("/"), frozenset(names), in_docs, tried, private)
+    return _Folder(f"{directory}/", directory.count("/"), frozenset(names), in_docs, tried, private)
 
 
 def _kind(folder: _Folder, name: str, stem: str, suffix: str) -> int:

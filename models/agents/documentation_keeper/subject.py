@@ -59,6 +59,8 @@ for _bit, _words in _GROUPS.items():
     for _word in _words.encode().split():
         _BITS[_word] = _BITS.get(_word, 0) | _bit
 
+_FIRST_MAX: Final = 40
+"""Letters among which the first word is looked for."""
 _LETTERS: Final = bytes(ord(chr(i).lower()) if chr(i) in ascii_letters else 32 for i in range(256))
 """For `bytes.translate`: ASCII letters in lower case, a space for every other byte."""
 
@@ -75,6 +77,13 @@ def signals(subject: str) -> tuple[int, int]:
         else:
             bits |= found
     return bits, count
+
+
+def first_word(subject: str) -> str:
+    """In lower case, if it is none that is masked; else nothing. Many projects begin with a scope or a kind."""
+    for word in subject[:_FIRST_MAX].encode("utf-8", "replace").translate(_LETTERS).split(None, 1)[:1]:
+        return "" if _BITS.get(word, 0) >= MASKED else word.decode()
+    return ""
 
 
 def mask(subject: str) -> str:

@@ -1,8 +1,4 @@
-"""The training recipe: commits in, a calibrated model with its card out. Same data, same model bytes.
-
-In each repository the oldest 55 % of the decisions train, the next 15 % calibrate and choose, the newest
-30 % test. A landing unit shares one label, so one that spans a border is taken out of the later part.
-"""
+"""The training recipe: commits in, a calibrated model with its card out. Same data, same model bytes."""
 
 from __future__ import annotations
 
@@ -14,21 +10,26 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Final, NamedTuple
 
+import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from pointsman.models import artifact, evaluate
-from pointsman.models.agents.documentation_keeper import features, rules
-from pointsman.models.agents.documentation_keeper.history import Commit, HistoryError, read_commits
-from pointsman.models.agents.documentation_keeper.measure import COSTS, NEEDED, PREDICTIONS, THRESHOLD
+from pointsman.models.agents.documentation_keeper import features, rules, trials
+from pointsman.models.agents.documentation_keeper.dataset import (
+    CALIBRATES,
+    LEFT_OUT,
+    TESTS,
+    TRAINS,
+    Bools,
+    Dataset,
+    Floats,
+    dataset,
+)
+from pointsman.models.agents.documentation_keeper.history import read_commits
+from pointsman.models.agents.documentation_keeper.measure import COSTS, PREDICTIONS, THRESHOLD
 from pointsman.models.artifact import Calibration, Candidate, Card
-from pointsman.models.decider import Row
 
 AGENT_NAME: Final = "documentation-keeper"
-TRAIN_UNTIL: Final = 0.55
-CALIBRATE_UNTIL: Final = 0.70
-CLASS_MIN: Final = 20
-"""Of each class, in each part: below this neither calibration nor the figures mean anything."""
 GAIN_MIN: Final = 0.01
 """A dearer estimator must lower the log loss by this share: the model process shares two cores with the lane."""
 SMOOTHING: Final = 20
@@ -36,22 +37,7 @@ SMOOTHING: Final = 20
 BATCH: Final = 500
 PROBES: Final = 24
 
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 Progress = Callable[[str], None]
-
-
-class Dataset(NamedTuple):
-    """Decisions in time order within each repository."""
-
-    rows: list[Row]
-    matrix: Floats
-    truth: Bools
-    repository: npt.NDArray[np.str_]
-    part: npt.NDArray[np.int8]
-    """0 trains, 1 calibrates, 2 tests, -1 is left out at a border."""
-    since: datetime
-    until: datetime
 
 
 class _Fitted(NamedTuple):
@@ -61,6 +47,7 @@ class _Fitted(NamedTuple):
     scores: Floats
     log_loss: float
     microseconds: float
+    is_trees: bool = True
 
 
 def train(
@@ -84,47 +71,14 @@ def train(
     fitted = _fit_all(data, seed, progress)
     chosen = choose(fitted)
     progress(f"chosen: {chosen.name}")
+    slim(chosen.estimator)
     card = _card(data, commits, fitted, chosen, name=version_name or f"{now:%Y}.{now.month}.1", now=now)
+    card = _judged(card, data, chosen, seed, progress)
     return artifact.save(out, card, chosen.estimator)
 
 
-def dataset(commits: Sequence[Commit] | Any) -> Dataset:
-    """Those in the domain, as features and truth, with their part. Raises `HistoryError` if there are too few."""
-    used = [commit for commit in commits if commit.in_domain]
-    if not used:
-        msg = "no commit touches source: nothing to learn from"
-        raise HistoryError(msg)
-    rows = features.features([commit.request for commit in used])
-    truth = np.array([commit.truth == NEEDED for commit in used])
-    part = _parts(used)
-    for number, what in enumerate(("training", "calibration", "test")):
-        fewest = min(int(truth[part == number].sum()), int((~truth[part == number]).sum()))
-        if fewest < CLASS_MIN:
-            msg = f"the {what} part has {fewest} decisions of its rarer class, it needs {CLASS_MIN}: read more commits"
-            raise HistoryError(msg)
-    times = [commit.committed_at for commit in used]
-    repository = np.array([commit.repository for commit in used])
-    return Dataset(rows, np.array(rows), truth, repository, part, min(times), max(times))
-
-
-def _parts(used: Sequence[Commit]) -> npt.NDArray[np.int8]:
-    """By time within each repository; a landing unit belongs to the part in which it begins."""
-    places: dict[str, list[int]] = {}
-    for i, commit in enumerate(used):
-        places.setdefault(commit.repository, []).append(i)
-    part = np.full(len(used), -1, dtype=np.int8)
-    for mine in places.values():
-        begun: dict[str, int] = {}
-        for order, i in enumerate(mine):
-            share = order / len(mine)
-            number = 0 if share < TRAIN_UNTIL else 1 if share < CALIBRATE_UNTIL else 2
-            if begun.setdefault(used[i].land, number) == number:
-                part[i] = number
-    return part
-
-
 def _weights(data: Dataset, mask: Bools) -> Floats:
-    """Repositories count by the root of their size, and classes half way towards equal shares in each.
+    """Repositories count by the root of their size, and classes have equal shares in each.
 
     Unweighted, the largest repository decides, and whatever identifies a repository (its folder depth)
     is learned in place of what the change is like.
@@ -137,7 +91,7 @@ def _weights(data: Dataset, mask: Bools) -> Floats:
         for positive, target in ((True, share), (False, 1 - share)):
             of_class = mine & (data.truth == positive)
             own_share = (int(of_class.sum()) + SMOOTHING) / (n + 2 * SMOOTHING)
-            weights[of_class] = n**-0.5 * (target / own_share) ** 0.5
+            weights[of_class] = n**-0.5 * target / own_share
     return np.asarray(weights[mask] / weights[mask].mean())
 
 
@@ -163,7 +117,7 @@ def _estimators(seed: int) -> list[tuple[str, Any]]:
         ("logistic regression", make_pipeline(PowerTransformer(), LogisticRegression(C=0.1, max_iter=500))),
         ("gradient boosting, 60 trees of 8 leaves", boosted(60, 8, 0.1)),
         ("gradient boosting, 40 trees of 24 leaves", boosted(40, 24, 0.15)),
-        ("gradient boosting, 200 trees of 16 leaves", boosted(200, 16, 0.06)),
+        ("gradient boosting, 100 trees of 16 leaves", boosted(100, 16, 0.08)),
     ]
 
 
@@ -179,16 +133,31 @@ def _fit_all(data: Dataset, seed: int, progress: Progress) -> list[_Fitted]:
 
 
 def _fit(name: str, estimator: Any, data: Dataset) -> _Fitted:
-    mask = data.part == 0
-    weights = _weights(data, mask)
-    keyword = f"{estimator.steps[-1][0]}__sample_weight" if hasattr(estimator, "steps") else "sample_weight"
-    estimator.fit(data.matrix[mask], data.truth[mask], **{keyword: weights})
-    raw = estimator.predict_proba(data.matrix)[:, 1]
-    later = data.part == 1
-    calibration = fit_calibration(raw[later], data.truth[later])
-    scores = np.round(artifact.calibrated(raw, calibration), 6)
+    calibration, scores = _trained(estimator, data, data.part == TRAINS, data.part == CALIBRATES)
+    later = data.part == CALIBRATES
     loss = log_loss(data.truth[later], scores[later])
-    return _Fitted(name, estimator, calibration, scores, loss, _microseconds(estimator, data.matrix))
+    return _Fitted(
+        name,
+        estimator,
+        calibration,
+        scores,
+        loss,
+        _microseconds(estimator, data.matrix),
+        _is_trees(estimator),
+    )
+
+
+def _is_trees(estimator: Any) -> bool:
+    return hasattr(estimator, "max_leaf_nodes")
+
+
+def _trained(estimator: Any, data: Dataset, first: Bools, later: Bools) -> tuple[Calibration, Floats]:
+    """Fit on the first and calibrate on the later decisions; the scores of all."""
+    keyword = f"{estimator.steps[-1][0]}__sample_weight" if hasattr(estimator, "steps") else "sample_weight"
+    estimator.fit(data.matrix[first], data.truth[first], **{keyword: _weights(data, first)})
+    raw = estimator.predict_proba(data.matrix)[:, 1]
+    calibration = fit_calibration(raw[later], data.truth[later])
+    return calibration, np.round(artifact.calibrated(raw, calibration), 6)
 
 
 def fit_calibration(raw: Floats, truth: Bools) -> Calibration:
@@ -225,9 +194,13 @@ def _microseconds(estimator: Any, matrix: Floats) -> float:
 
 
 def choose(fitted: Sequence[_Fitted]) -> _Fitted:
-    """The first, unless a dearer one is better by more than `GAIN_MIN`; so on through the list."""
-    best = fitted[0]
-    for other in fitted[1:]:
+    """The cheapest trees, unless dearer ones are better by more than `GAIN_MIN`; so on through the list.
+
+    Other estimators are yardsticks: serving them takes scikit-learn (decision 0014).
+    """
+    trees = [one for one in fitted if one.is_trees]
+    best = trees[0]
+    for other in trees[1:]:
         if other.log_loss < best.log_loss * (1 - GAIN_MIN):
             best = other
     return best
@@ -236,8 +209,7 @@ def choose(fitted: Sequence[_Fitted]) -> _Fitted:
 def _card(
     data: Dataset, commits: Path, fitted: Sequence[_Fitted], chosen: _Fitted, *, name: str, now: datetime
 ) -> Card:
-    later = data.part == 1
-    slim(chosen.estimator)
+    later = data.part == CALIBRATES
     return Card(
         agent=AGENT_NAME,
         version=name,
@@ -246,12 +218,12 @@ def _card(
         data=_training_data(data, commits),
         feature_names=features.NAMES,
         feature_version=features.VERSION,
-        medians=tuple(np.median(data.matrix[data.part == 0], axis=0).round(6).tolist()),
+        medians=tuple(np.median(data.matrix[data.part == TRAINS], axis=0).round(6).tolist()),
         predictions=PREDICTIONS,
         threshold=THRESHOLD,
         costs=COSTS,
         calibration=chosen.calibration,
-        metrics=held_out(data, chosen.scores),
+        metrics=trials.held_out(data, chosen.scores),
         candidates=[
             Candidate(
                 name=one.name,
@@ -272,6 +244,31 @@ def _card(
     )
 
 
+def _judged(card: Card, data: Dataset, chosen: _Fitted, seed: int, progress: Progress) -> Card:
+    """The card with what only the chosen estimator is asked for."""
+    from threadpoolctl import threadpool_limits  # noqa: PLC0415
+
+    def fit(data: Dataset, first: Bools, later: Bools) -> Floats:
+        return _trained(dict(_estimators(seed))[chosen.name], data, first, later)[1]
+
+    def score(matrix: Floats) -> Floats:
+        raw = chosen.estimator.predict_proba(matrix)[:, 1]
+        return np.round(artifact.calibrated(raw, chosen.calibration), 6)
+
+    with threadpool_limits(limits=1):
+        progress("leaving repositories out")
+        left_out = trials.left_out(data, fit)
+        progress("mixing up one feature after another")
+        importances = trials.importances(data, score, seed)
+    return msgspec.structs.replace(
+        card,
+        macro=trials.macro(data, chosen.scores, data.part == TESTS, resampled="clusters"),
+        left_out=left_out,
+        importances=importances,
+        trade_off=trials.trade_off(data, chosen.scores),
+    )
+
+
 def slim(estimator: Any) -> None:
     """Drop what only fitting needs: smaller files, and no random generator in them."""
     if hasattr(estimator, "_feature_subsample_rng"):
@@ -284,12 +281,12 @@ def _training_data(data: Dataset, commits: Path) -> artifact.TrainingData:
     return artifact.TrainingData(
         file=commits.name,
         sha256=digest,
-        rows=int((data.part >= 0).sum()),
+        rows=int((data.part != LEFT_OUT).sum()),
         since=data.since,
         until=data.until,
-        trained_on=int((data.part == 0).sum()),
-        calibrated_on=int((data.part == 1).sum()),
-        tested_on=int((data.part == 2).sum()),
+        trained_on=int((data.part == TRAINS).sum()),
+        calibrated_on=int((data.part == CALIBRATES).sum()),
+        tested_on=int((data.part == TESTS).sum()),
     )
 
 
@@ -300,36 +297,17 @@ def _probes(data: Dataset, chosen: _Fitted) -> list[artifact.Probe]:
     return [artifact.Probe(data.rows[i], float(chosen.scores[i])) for i in places.tolist()]
 
 
-def held_out(data: Dataset, scores: Floats) -> artifact.HeldOut:
-    """Both arms, and the two answers that look at nothing, on the newest decisions."""
-    test = data.part == 2
-    truth, groups = data.truth[test], data.repository[test]
-    answers = rules.Rules().decide([data.rows[i] for i in np.flatnonzero(test).tolist()])
-    by_rules = np.array([answer.prediction == NEEDED for answer in answers])
-    by_model = scores[test] >= THRESHOLD
-    share = np.full(len(truth), float(data.truth[data.part == 0].mean()))
-
-    def quality(said: Bools, scored: Floats) -> evaluate.Quality:
-        return evaluate.quality(truth, said, scored, COSTS, groups)
-
-    return artifact.HeldOut(
-        rules=quality(by_rules, np.array([answer.score for answer in answers])),
-        ml=quality(by_model, scores[test]),
-        ml_minus_rules=evaluate.paired_difference(truth, by_rules, by_model, COSTS),
-        always=quality(np.ones(len(truth), bool), share),
-        never=quality(np.zeros(len(truth), bool), share),
-    )
-
-
 def _notes(data: Dataset) -> list[str]:
-    later = data.part == 1
+    later = data.part == CALIBRATES
     rules_raw = np.array(
         rules.points([data.rows[i] for i in np.flatnonzero(later).tolist()]), dtype=np.float64
     )
     line = fit_calibration(1 / (1 + np.exp(-rules_raw)), data.truth[later])
     return [
         "Label: the landing unit (pull request, merge) of the commit touches a README or the docs.",
-        f"Left out at part borders, because their landing unit began in an older part: {int((data.part < 0).sum())}.",
+        f"Left out at part borders, because their landing unit began in an older part: {int((data.part == LEFT_OUT).sum())}.",
         f"Rules: line fitted on the calibration part {line.slope:.3f} a point, {line.intercept:.3f} at none.",
         f"Rules: line in use {rules.SLOPE} a point, {rules.INTERCEPT} at none.",
+        "Rules: their points were fitted on the older 70 % of all repositories, also of those that are left out here.",
+        f"Means over repositories: those with fewer than {trials.CLASS_MIN} decisions of either class are left out.",
     ]

@@ -8,11 +8,13 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman.models.agents.documentation_keeper.features import NAMES, features
+from pointsman.models.agents.documentation_keeper import AGENT
+from pointsman.models.agents.documentation_keeper.features import NAMES
 from pointsman.models.agents.documentation_keeper.request import FILES_MAX, LINES_MAX, ChangedFile, CodeChange
 from pointsman.models.agents.documentation_keeper.rules import CONDITIONS, Rules
 from pointsman.models.agents.documentation_keeper.subject import mask, signals
 
+features = AGENT.rows
 CODE = [
     "src/a.py",
     "src/_b.py",
@@ -166,7 +168,7 @@ def test_rules_explain_exactly_what_makes_their_score(some: list[CodeChange]) ->
 
 
 def test_every_condition_moves_the_score_its_own_way() -> None:
-    plain = [0.0] * len(NAMES)
+    plain = list(features([change()])[0])
     plain[NAMES.index("public_files")] = 1
     before = Rules().decide([tuple(plain)])[0].score
     for condition in CONDITIONS:

@@ -11,6 +11,7 @@ import pytest
 
 from pointsman.models.agents.documentation_keeper import AGENT
 from pointsman.models.agents.documentation_keeper import train as recipe
+from pointsman.models.agents.documentation_keeper.dataset import dataset
 from pointsman.models.agents.documentation_keeper.history import HistoryError, read_commits
 from pointsman.models.artifact import Calibration, calibrated, load_card
 from pointsman.models.ml import MlDecider
@@ -37,7 +38,7 @@ def test_it_learns_what_can_be_learned(trained: Path) -> None:
     assert card.metrics.ml.balanced_accuracy.low > 0.7
     decider = MlDecider.load(trained, AGENT.predictions)
     lines = read_commits(write_lines(trained.parent / "two.jsonl", _two()))
-    found = decider.decide(AGENT.features([commit.request for commit in lines]))
+    found = decider.decide(AGENT.rows([commit.request for commit in lines]))
     assert [answer.prediction for answer in found] == ["docs_needed", "docs_not_needed"]
 
 
@@ -63,7 +64,7 @@ def test_the_same_data_gives_the_same_model_bytes(trained: Path, commits: Path, 
 
 
 def test_parts_follow_time_within_each_repository(commits: Path) -> None:
-    data = recipe.dataset(read_commits(commits))
+    data = dataset(read_commits(commits))
     for name in np.unique(data.repository):
         part = data.part[data.repository == name]
         assert sorted(part.tolist()) == part.tolist()
@@ -75,7 +76,7 @@ def test_a_landing_unit_never_spans_two_parts(tmp_path: Path) -> None:
     for number, one in enumerate(lines):
         one["land"] = f"{number // 7:010x}"
     used = [c for c in read_commits(write_lines(tmp_path / "c.jsonl", lines)) if c.in_domain]
-    data = recipe.dataset(used)
+    data = dataset(used)
     parts: dict[str, set[int]] = {}
     for commit, part in zip(used, data.part.tolist(), strict=True):
         parts.setdefault(commit.land, set()).add(part)
@@ -86,8 +87,8 @@ def test_a_landing_unit_never_spans_two_parts(tmp_path: Path) -> None:
 def test_commits_out_of_the_domain_are_not_used(tmp_path: Path) -> None:
     lines = learnable(commits=300)
     outside = [line(n, y={"dom": 0, "same": [], "land": ["docs"]}) for n in range(100)]
-    with_them = recipe.dataset(read_commits(write_lines(tmp_path / "a.jsonl", [*outside, *lines])))
-    without = recipe.dataset(read_commits(write_lines(tmp_path / "b.jsonl", lines)))
+    with_them = dataset(read_commits(write_lines(tmp_path / "a.jsonl", [*outside, *lines])))
+    without = dataset(read_commits(write_lines(tmp_path / "b.jsonl", lines)))
     assert with_them.rows == without.rows
 
 
@@ -96,8 +97,8 @@ def test_documentation_in_the_files_teaches_nothing(tmp_path: Path, commits: Pat
     for one in lines:
         one["files"] = [file for file in one["files"] if not file["p"].startswith("docs/")]
         one["subject"] = one["subject"] + (" (docs)" if one["y"]["land"] else "")
-    stripped = recipe.dataset(read_commits(write_lines(tmp_path / "c.jsonl", lines)))
-    assert stripped.rows == recipe.dataset(read_commits(commits)).rows
+    stripped = dataset(read_commits(write_lines(tmp_path / "c.jsonl", lines)))
+    assert stripped.rows == dataset(read_commits(commits)).rows
 
 
 @pytest.mark.parametrize("count", [0, 30])

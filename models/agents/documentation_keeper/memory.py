@@ -1,0 +1,308 @@
+"""What documentation-keeper remembers of a repository: how often changes like this one needed documentation.
+
+Counted are labels, by source path, directory, area, author, first word of the subject, and kind of subject and of
+files. Beside each count stands a recent one, in which every further label makes those before it weigh less. So it is
+labels that make a count old, not days: a history that is replayed in minutes leaves the same numbers as one that took
+years.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from math import inf
+from typing import Any, Final, TypeAlias, cast
+
+from pointsman.models.agents.documentation_keeper import paths, subject
+from pointsman.models.agents.documentation_keeper.measure import NEEDED, NOT_NEEDED
+from pointsman.models.agents.documentation_keeper.request import CodeChange
+from pointsman.models.decider import Row
+from pointsman.models.state import KeyedState, Learned, Told, Values
+
+VERSION: Final = "1"
+"""Of what is kept; raise it when counts or keys mean something else."""
+SOURCES_MAX: Final = 8
+"""Source files of a change that are remembered, the first ones of its list: larger changes are few, and touch all."""
+KEY_LETTERS_MAX: Final = 200
+"""Longer ones are not remembered: no path that people read is so long."""
+
+WHOLE: Final = "*"
+"""The repository's own key."""
+Count: TypeAlias = tuple[int, int, float, float]
+"""Labels, those that needed documentation; and the same two, recent."""
+_Get: TypeAlias = Callable[[str], tuple[float, int, int, float, float] | None]
+"""A look-up among a unit's values: moment and count."""
+NONE: Final[Count] = (0, 0, 0.0, 0.0)
+
+PACE_WHOLE: Final = 0.98
+PACE_AUTHOR: Final = 0.85
+PACE_PATH: Final = 0.75
+PACE_DIRECTORY: Final = 0.85
+PACE_KIND: Final = 0.95
+"""What a label still weighs in the recent numbers of its key when the next one has come."""
+_DECIMALS: Final = 4
+"""Of recent numbers: more would only make records longer."""
+
+
+NAMES: Final = (
+    "past_rate",
+    "past_recent",
+    "author_past",
+    "author_rate",
+    "author_recent",
+    "paths_known",
+    "path_rate",
+    "path_recent",
+    "path_highest",
+    "path_lowest",
+    "directory_rate",
+    "directory_recent",
+    "area_rate",
+    "word_rate",
+    "subject_rate",
+    "files_rate",
+)
+"""Features. The first two are shares; rates of finer keys are odds in the place of the repository's own recent ones."""
+PRIOR: Final = 0.25
+"""The share of changes that need documentation where nothing is known."""
+UNKNOWN: Final[Row] = (PRIOR, PRIOR, 0, 1.0, 1.0, 0.0, *(1.0,) * 10)
+
+# A rate begins as the repository's, which counts as much as so many labels; in recent numbers half of that.
+_WEIGHT_WHOLE: Final = 5.0
+_WEIGHT_PATH: Final = 2.0
+_WEIGHT_PLACE: Final = 4.0
+_WEIGHT_KIND: Final = 6.0
+
+
+_areas: dict[str, str] = {}
+
+
+def note(inputs: Sequence[CodeChange]) -> list[Any | None]:
+    """What is kept of each change until its label comes: author, word, kinds and source paths, a line each."""
+    return [_note(change) for change in inputs]
+
+
+def _note(change: CodeChange) -> str:
+    plain, known = paths.plain, paths.known
+    sources: list[str] = []
+    files = 0
+    for file in change.files:
+        path = file.path
+        kind, public, interface, _, _ = known(path) or plain(path)
+        if kind <= 3 or (
+            (old := file.previous) is not None and plain(old)[0] <= 3
+        ):  # paths.LAST_DOCUMENTATION
+            continue
+        if kind == 4:  # paths.SOURCE
+            files |= (public and 1) | (interface and 2) | (4 if file.status == "A" else 0)
+            if len(sources) < SOURCES_MAX:
+                sources.append(path)
+        else:
+            files |= 8 if kind == 5 else 16 if kind == 6 else 32  # paths.TEST, paths.EXAMPLE
+    bits, _ = subject.signals(change.subject)
+    first = subject.first_word(change.subject)
+    return "\n".join((change.author or "", first, str(bits), str(files), *sources))
+
+
+def learn(told: Told, note: Any, values: Values) -> Learned:
+    """Counts the label at each key of the note, or puts it in the place of the one that was counted there before."""
+    needed = told.label == NEEDED
+    if not needed and told.label != NOT_NEEDED:
+        return Learned({}, note)
+    if isinstance(note, str):
+        return _count(note, values, needed=needed)
+    before, text, *places = note
+    if before == needed:
+        return Learned({}, note)
+    return _recount(text, places, values, needed=needed)
+
+
+def _count(text: str, values: Values, *, needed: bool) -> Learned:
+    counts: dict[str, Count] = {}
+    places: list[int] = []
+    for key, pace in _keys(text):
+        labels, positive, weight, recent = _count_of(values, key)
+        counts[key] = (
+            labels + 1,
+            positive + needed,
+            round(weight * pace + 1, _DECIMALS),
+            round(recent * pace + needed, _DECIMALS),
+        )
+        places.append(labels + 1)
+    return Learned(counts, [int(needed), text, *places])
+
+
+def _recount(text: str, places: Sequence[int], values: Values, *, needed: bool) -> Learned:
+    """The other label where the first one stood: ``places`` says as which of its key's labels it was counted."""
+    counts: dict[str, Count] = {}
+    sign = 1 if needed else -1
+    for (key, pace), place in zip(_keys(text), places, strict=True):
+        labels, positive, weight, recent = _count_of(values, key)
+        if labels < place:  # forgotten since, and perhaps begun anew
+            continue
+        moved = recent + sign * pace ** (labels - place)
+        counts[key] = (
+            labels,
+            min(max(positive + sign, 0), labels),
+            weight,
+            round(min(max(moved, 0.0), weight), _DECIMALS),
+        )
+    return Learned(counts, [int(needed), text, *places])
+
+
+def _count_of(values: Values, key: str) -> Count:
+    found = values.get(key)
+    if found is None:
+        return NONE
+    _, labels, positive, weight, recent = found
+    return int(labels), int(positive), float(weight), float(recent)
+
+
+def _keys(text: str) -> Iterator[tuple[str, float]]:
+    """The keys of a note, each once, with their pace. A name with a line end falls in two, and is not found again."""
+    author, word, bits, files, *sources = text.split("\n")
+    places: dict[str, None] = {}
+    yield WHOLE, PACE_WHOLE
+    if author and len(author) < KEY_LETTERS_MAX:
+        yield f"@{author}", PACE_AUTHOR
+    yield f"={word}", PACE_KIND
+    yield f"?{bits}", PACE_KIND
+    yield f"%{files}", PACE_KIND
+    for path in dict.fromkeys(sources):
+        if 0 < len(path) <= KEY_LETTERS_MAX:
+            yield path, PACE_PATH
+            directory = paths.plain(path)[3]
+            places[directory] = places[_area(directory)] = None
+    for place in places:
+        yield place, PACE_DIRECTORY
+
+
+def recall(
+    values: Values,
+    change: CodeChange,
+    bits: int,
+    numbers: Sequence[float],
+    sources: Sequence[str],
+    directories: Sequence[str],
+) -> Row:
+    """The features of `NAMES`: what the unit's values say of a change.
+
+    Given are the signals of the subject, the numbers of the files as `features` counts them, and all its source
+    paths with their directories.
+    """
+    get = cast("_Get", values.get)
+    whole = get(WHOLE)
+    if whole is None:
+        return UNKNOWN
+    _, labels, positive, weight, recent = whole
+    rate = (positive + 2 * PRIOR) / (labels + 2)
+    usual = (recent + _WEIGHT_WHOLE * rate) / (weight + _WEIGHT_WHOLE)
+    rest = 1 - usual
+    odds = usual / rest
+    by = 0
+    author_rate = author_recent = 1.0
+    if (found := get(f"@{change.author}")) is not None:
+        _, by, positive, weight, recent = found
+        author_rate = (positive + 4 * usual) / (by - positive + 4 * rest) / odds
+        author_recent = (recent + 2 * usual) / (weight - recent + 2 * rest) / odds
+    prior, other = _WEIGHT_KIND * usual, _WEIGHT_KIND * rest
+    kinds = []
+    for key in (f"={subject.first_word(change.subject)}", f"?{bits}", f"%{_kind_of_files(numbers)}"):
+        found = get(key)
+        if found is None:
+            kinds.append(1.0)
+        else:
+            kinds.append((found[2] + prior) / (found[1] - found[2] + other) / odds)
+    return (
+        rate,
+        usual,
+        by,
+        author_rate,
+        author_recent,
+        *_of_paths(get, sources[:SOURCES_MAX], usual),
+        *_of_places(get, directories[:SOURCES_MAX], usual),
+        *kinds,
+    )
+
+
+def _of_paths(get: _Get, sources: Sequence[str], usual: float) -> Row:
+    """The share of paths that are known; the rate of all together, recent too; the highest and the lowest of one."""
+    rest = 1 - usual
+    odds = usual / rest
+    prior, other = _WEIGHT_PATH * usual, _WEIGHT_PATH * rest
+    known = labels = positive = 0
+    weight = recent = highest = 0.0
+    lowest = inf
+    for path in sources:
+        if (found := get(path)) is not None:
+            _, n, p, w, r = found
+            known += 1
+            labels += n
+            positive += p
+            weight += w
+            recent += r
+            one = (p + prior) / (n - p + other)
+            highest = max(highest, one)
+            lowest = min(lowest, one)
+    if not known:
+        return (0.0, 1.0, 1.0, 1.0, 1.0)
+    return (
+        known / len(sources),
+        (positive + prior) / (labels - positive + other) / odds,
+        (recent + prior / 2) / (weight - recent + other / 2) / odds,
+        highest / odds,
+        lowest / odds,
+    )
+
+
+def _of_places(get: _Get, directories: Sequence[str], usual: float) -> Row:
+    """The rate of all directories together, recent too, and that of their areas."""
+    rest = 1 - usual
+    odds = usual / rest
+    prior, other = _WEIGHT_PLACE * usual, _WEIGHT_PLACE * rest
+    labels = positive = 0
+    weight = recent = 0.0
+    areas = []
+    for directory in dict.fromkeys(directories) if len(directories) > 1 else directories:
+        areas.append(_area(directory))
+        if (found := get(directory)) is not None:
+            _, n, p, w, r = found
+            labels += n
+            positive += p
+            weight += w
+            recent += r
+    wide = wide_positive = 0
+    for area in dict.fromkeys(areas) if len(areas) > 1 else areas:
+        if (found := get(area)) is not None:
+            wide += found[1]
+            wide_positive += found[2]
+    return (
+        (positive + prior) / (labels - positive + other) / odds,
+        (recent + prior / 2) / (weight - recent + other / 2) / odds,
+        (wide_positive + prior) / (wide - wide_positive + other) / odds,
+    )
+
+
+def _area(directory: str) -> str:
+    """The part of the tree that a directory belongs to: two levels, or one where it is no deeper; cached."""
+    found = _areas.get(directory)
+    if found is None:
+        if len(_areas) >= paths.CACHE_MAX:
+            _areas.clear()
+        names = directory.split("/")
+        found = _areas[directory] = "/".join(names[: 2 if len(names) > 3 else 1]) + "/"
+    return found
+
+
+def _kind_of_files(numbers: Sequence[float]) -> int:
+    """The same bits as in a note, from what `features` counted: by place, since a look-up by name costs more."""
+    return (
+        (1 if numbers[13] else 0)
+        | (2 if numbers[16] else 0)
+        | (4 if numbers[10] else 0)
+        | (8 if numbers[1] else 0)
+        | (16 if numbers[3] else 0)
+        | (32 if numbers[2] or numbers[4] else 0)
+    )
+
+
+STATE: Final = KeyedState(version=VERSION, note=note, learn=learn)
