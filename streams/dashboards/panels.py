@@ -333,7 +333,7 @@ _PIPELINE: Final = (
         queries=(
             prom(
                 "letters",
-                "sum by (reason) (rate(pointsman_dead_letters_total[5m])) or vector(0)",
+                "sum by (reason) (rate(pointsman_dead_letters_total[5m])) > 0 or on () vector(0)",
                 "{{reason}}",
             ),
         ),
