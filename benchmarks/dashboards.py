@@ -4,7 +4,7 @@
 
 The aggregates are made as the sink would leave them: `--decisions` spread evenly over three days of 64 partitions, and
 once more over thirty days of 4, by arm, partition and minute, a piece at a time, each merged by the sink's own roll-up. No
-audit rows: no panel reads them. Each query is asked as Grafana asks it, for a window of six hours, for 44 (the longest
+audit rows: no panel reads them. Each query is asked as Grafana asks it, for a window of six hours, for 26 and 44 (the longest
 whose steps are of minutes) and for the whole time.
 """
 
@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any, Final
 
+import msgspec
 import psycopg
 
 from benchmarks.load.options import finish, parser
@@ -36,7 +37,11 @@ SPREADS: Final = {
     "3 days of 64 partitions": (timedelta(days=3), 64),
     "30 days of 4 partitions": (timedelta(days=30), 4),
 }
-WINDOWS: Final = {"6 hours": timedelta(hours=6), "44 hours": timedelta(hours=44)}
+WINDOWS: Final = {
+    "6 hours": timedelta(hours=6),
+    "26 hours": timedelta(hours=26),
+    "44 hours": timedelta(hours=44),
+}
 SLICES: Final = 36
 _FILL: Final = load("dashboards.sql", "benchmarks")
 _ONCE: Final = ("measures", "weights")
@@ -93,9 +98,9 @@ async def _measured(
         await connection.execute("VACUUM ANALYZE")
         for _ in range(options.runs):
             for label, window in windows.items():
-                for query in _queries():
+                for query, points in _queries():
                     began = time.perf_counter()
-                    await ask.rows(connection, query, window)
+                    await ask.rows(connection, query, msgspec.structs.replace(window, points=points))
                     found[label].setdefault(query.name, []).append((time.perf_counter() - began) * 1000)
     for label, times in found.items():
         slowest = sorted(times, key=lambda each: -statistics.median(times[each]))[:3]
@@ -126,11 +131,11 @@ async def _fill(
         await connection.execute(f"VACUUM ANALYZE ml_learning.{table.shards}".encode())
 
 
-def _queries() -> list[panels.Query]:
-    """Those of both dashboards of an agent, each once."""
+def _queries() -> list[tuple[panels.Query, int]]:
+    """Those of both dashboards of an agent, each once, with the points of its panel."""
     boards = (panels.of_model(AGENT), panels.of_rollout(AGENT))
     found = {
-        query.name: query
+        query.name: (query, panel.points)
         for board in boards
         for panel in board.panels
         for query in panel.queries

@@ -260,7 +260,7 @@ async def stable_offsets(
 ) -> dict[TopicPartition, OffsetAndMetadata]:
     """The group's offset of each partition, -1 where there is none; waits while a transaction is open that holds one.
 
-    Raises KafkaError where the broker cannot say.
+    And while the coordinator reads its log, as after the broker's start. Raises KafkaError where the broker cannot say.
     """
     topics: dict[str, list[int]] = defaultdict(list)
     for tp in partitions:
@@ -278,7 +278,7 @@ async def stable_offsets(
             if missing := [tp for tp in partitions if tp not in found]:
                 raise GroupLoadInProgressError(f"the coordinator of {group} says nothing of {missing}")
             return {tp: found[tp][0] for tp in partitions}
-        if codes != {UNSTABLE}:
-            raise for_code(min(codes - {UNSTABLE}))(f"the offsets of {group}")
+        if others := codes - {UNSTABLE, GroupLoadInProgressError.errno}:
+            raise for_code(min(others))(f"the offsets of {group}")
         await asyncio.sleep(wait)
     raise AssertionError

@@ -134,13 +134,11 @@ class SinkLane(Lane):
             if self.should_stop:
                 return
             try:
-                merged = await self.store.roll_up()
+                metrics.ROLLED_UP.inc(await self.store.roll_up())
                 if days and rounds % FORGET_EVERY == 0:
                     await self.store.forget_hours(days)
             except StoreUnavailable as error:
                 logger.debug("minutes were not merged: %s", error)
-                continue
-            metrics.ROLLED_UP.inc(merged)
 
     @Lane.task
     async def _judge(self) -> None:

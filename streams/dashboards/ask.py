@@ -13,13 +13,11 @@ from urllib.request import urlopen
 from msgspec import Struct
 
 from pointsman.schemas.errors import PointsmanError
-from pointsman.streams.dashboards.panels import Query
+from pointsman.streams.dashboards.panels import POINTS, Query
 from pointsman.streams.store.pool import Connection
 
 Series: TypeAlias = dict[str, list[tuple[float, float]]]
 """Metric to its points: x (seconds since 1970, or what the panel has in its place) and value, x rising."""
-POINTS: Final = 60
-"""Of a window, about: a panel is half a screen wide, and so from two days on sums of whole hours will do."""
 _STEPS_S: Final = (
     (90, 60), (210, 120), (450, 300), (750, 600), (1_050, 900), (1_500, 1_200), (2_700, 1_800), (5_400, 3_600),
     (9_000, 7_200), (16_200, 10_800), (32_400, 21_600), (86_400, 43_200), (604_800, 86_400),
@@ -40,11 +38,13 @@ class Window(Struct, frozen=True):
     agent: str
     start: datetime
     end: datetime
+    points: int = POINTS
+    """About so many steps: a panel's own number."""
 
     @property
     def step(self) -> timedelta:
-        """As Grafana chooses it for panels of so many points: whole minutes, or whole hours."""
-        wanted = (self.end - self.start).total_seconds() / POINTS
+        """As Grafana chooses it for so many points: whole minutes, or whole hours."""
+        wanted = (self.end - self.start).total_seconds() / self.points
         return timedelta(seconds=next((step for below, step in _STEPS_S if wanted < below), _WEEK_S))
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TypeAlias
 
+import msgspec
+
 from pointsman.streams.dashboards import ask
 from pointsman.streams.dashboards.ask import PrometheusUnavailable, Series, Window
 from pointsman.streams.dashboards.panels import Dashboard, Panel
@@ -29,6 +31,7 @@ async def found(
 async def _shown(connection: Connection, panel: Panel, window: Window, prometheus: str) -> Shown:
     series: Series = {}
     why_not = ""
+    window = msgspec.structs.replace(window, points=panel.points)
     for query in panel.queries:
         if query.sql:
             series |= await ask.of_database(connection, query, window)

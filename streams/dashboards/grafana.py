@@ -16,7 +16,6 @@ from grafana_foundation_sdk.cog.variants import Dataquery
 from grafana_foundation_sdk.models import common as kinds
 from grafana_foundation_sdk.models import dashboard as models
 
-from pointsman.streams.dashboards.ask import POINTS
 from pointsman.streams.dashboards.panels import Dashboard, Panel, Query
 
 DATABASE: Final = kinds.DataSourceRef("grafana-postgresql-datasource", "pointsman-database")
@@ -92,7 +91,7 @@ def _panel(panel: Panel, number: int, at: models.GridPos, runbook: str) -> Any:
     made.id(number).title(panel.title).description(panel.description).grid_pos(at).unit(panel.unit).interval(
         _STEP
     )
-    made.datasource(_source(panel)).no_value("no data").max_data_points(POINTS)
+    made.datasource(_source(panel)).no_value("no data").max_data_points(panel.points)
     made.links([dashboard.DashboardLink("What it means").url(runbook).target_blank(True)])
     made.legend(common.VizLegendOptions().show_legend(True).placement(kinds.LegendPlacement.BOTTOM))
     if panel.least is not None:

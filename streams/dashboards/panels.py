@@ -12,6 +12,12 @@ _SQL: Final = load("panels.sql", "pointsman.streams.dashboards")
 RUNBOOKS: Final = "dashboards.md"
 """Of the documentation: each panel has a section there, named like it."""
 AGENT: Final = "$agent"
+POINTS: Final = 60
+"""Of a line, about: a panel is half a screen wide, and so from two days on sums of whole hours will do."""
+FEWER: Final = 36
+"""Where each minute has a whole histogram: there hours will do from a day on."""
+ONE: Final = 12
+"""Of a panel without time, whose points are only how finely it adds up: from half a day on, hours."""
 Kind: TypeAlias = Literal["lines", "stacked", "bars"]
 
 
@@ -44,6 +50,7 @@ class Panel(Struct, frozen=True, kw_only=True):
     """What lies on the horizontal axis."""
     least: float | None = None
     greatest: float | None = None
+    points: int = POINTS
     thresholds: tuple[Threshold, ...] = ()
     """The first holds from below on, whatever its value."""
 
@@ -123,6 +130,7 @@ _MODEL: Final = (
         description="From the request's record time to its outcome, by quantile, within 1 %.",
         unit="ms",
         least=0,
+        points=FEWER,
         thresholds=(Threshold(0, "green"), Threshold(100, "red")),
         queries=(sql("latency"),),
     ),
@@ -141,6 +149,7 @@ _MODEL: Final = (
         unit="percentunit",
         kind="bars",
         x="confidence",
+        points=ONE,
         least=0,
         queries=(sql("confidence"),),
     ),
@@ -324,7 +333,7 @@ _PIPELINE: Final = (
         queries=(
             prom(
                 "letters",
-                "sum by (reason) (rate(pointsman_dead_letters_total[5m])) or vector(0)",
+                "sum by (reason) (rate(pointsman_dead_letters_total[5m])) > 0 or on () vector(0)",
                 "{{reason}}",
             ),
         ),

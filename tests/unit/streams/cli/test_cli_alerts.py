@@ -270,3 +270,18 @@ def test_a_folder_that_cannot_be_made_is_said(pointsman: Callable[..., Any], tmp
     ran = pointsman("alerts", "write", str(tmp_path / "file"))
     assert ran.code == 2
     assert "cannot be written" in ran.err
+
+
+def test_grafanas_rules_are_written_and_not_over_what_somebody_changed(
+    pointsman: Callable[..., Any], tmp_path: Path
+) -> None:
+    file = tmp_path / "alerting" / "pointsman.json"
+    assert pointsman("alerts", "grafana", "--out", str(file)).code == 0
+    assert file.read_text() == text(ROOT / "infra/grafana/provisioning/alerting/pointsman.json")
+    file.write_text("mine")
+    ran = pointsman("alerts", "grafana", "--out", str(file))
+    assert (ran.code, file.read_text()) == (2, "mine")
+    assert str(file) in ran.err
+    elsewhere = ("--runbooks", "https://example.org/runbooks.md")
+    assert pointsman("alerts", "grafana", "--out", str(file), "--replace", *elsewhere).code == 0
+    assert "https://example.org/runbooks.md#successlow" in file.read_text()

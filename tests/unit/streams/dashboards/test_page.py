@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pointsman.streams.dashboards import panels
-from pointsman.streams.dashboards.ask import POINTS, PrometheusUnavailable, Series, Window, of_prometheus
+from pointsman.streams.dashboards.ask import PrometheusUnavailable, Series, Window, of_prometheus
 from pointsman.streams.dashboards.page import page
-from pointsman.streams.dashboards.panels import Dashboard, Panel, Threshold
+from pointsman.streams.dashboards.panels import POINTS, Dashboard, Panel, Threshold
 from pointsman.streams.dashboards.picture import Shown, number
 
 START = datetime(2026, 11, 1, 12, tzinfo=UTC)
