@@ -209,6 +209,10 @@ class Changes:
                 oldest = next(iter(values))
                 del values[oldest]
                 self._mark(("value", unit, oldest))
+        elif values:
+            # A unit stands where its last change was. Where that took something away its record goes, in time, and
+            # the newest of what is left says it in its place.
+            self._mark(("value", unit, next(reversed(values))))
         self.values_of[unit] = values
         self._more_units += bool(values) - known
         while len(self._units.values) + self._more_units > self._units.limits.units:

@@ -19,7 +19,7 @@ from pointsman.streams.decisions.turn import Turn
 from pointsman.streams.decisions.validate import Validator
 from pointsman.streams.decisions.work import DecisionWork, Surroundings
 from pointsman.streams.flags import FlagFollower
-from pointsman.streams.lane import Lane
+from pointsman.streams.lane import Factory, Lane
 from pointsman.streams.membership import Member
 from pointsman.streams.partition import Work
 from pointsman.streams.settings import Settings
@@ -76,17 +76,6 @@ def decision_lane(
     # Labels of a unit lie in the partition of its requests, so whoever decides with them learns from them there.
     learns = [names.feedback] if any(agent.state for agent in agents.values()) else []
 
-    def factory(
-        lane: Lane, number: int, owned: tuple[TopicPartition, ...]
-    ) -> tuple[Work, Callable[[], Committer]]:
-        requests = next(tp for tp in owned if tp.topic == names.requests)
-        work = DecisionWork(requests, around, lambda: lane.wake(number))
-
-        def committer() -> Committer:
-            return _committer(lane, owned, number, transactional=transactional, embedded=embedded)
-
-        return work, committer
-
     delays_s = _delays(names, settings)
     lane = Lane(
         name="decisions",
@@ -98,12 +87,27 @@ def decision_lane(
         group=settings.group,
         servers=servers,
         settings=settings,
-        factory=factory,
+        factory=_factory(around, transactional=transactional, embedded=embedded),
         static=embedded,
         at_once=settings.batches_at_once_max,
         share=shared if transactional else None,
     )
     return lane
+
+
+def _factory(around: Surroundings, *, transactional: bool, embedded: bool) -> Factory:
+    def factory(
+        lane: Lane, number: int, owned: tuple[TopicPartition, ...]
+    ) -> tuple[Work, Callable[[], Committer]]:
+        requests = next(tp for tp in owned if tp.topic == around.names.requests)
+        work = DecisionWork(requests, around, lambda: lane.wake(number))
+
+        def committer() -> Committer:
+            return _committer(lane, owned, number, transactional=transactional, embedded=embedded)
+
+        return work, committer
+
+    return factory
 
 
 def snapshot(settings: Settings, topic_id: str, partition: int) -> Snapshot | None:

@@ -13,6 +13,7 @@ from typing import Final
 
 from aiokafka import TopicPartition
 
+from pointsman.models.state import Limits
 from pointsman.schemas.codec import encode
 from pointsman.schemas.control import Flag
 from pointsman.schemas.outcome import Arm
@@ -88,7 +89,7 @@ class DecisionWork:
         self._around = around
         self._retries = Retries(around.settings, around.names)
         self._answered: Answered | None = None
-        self._state = around.state(tp.partition)
+        self._state = PartitionState({}, Limits())  # nothing, until it is restored
         self._feedback = TopicPartition(around.names.feedback, tp.partition)
         self._even: dict[str, Counter] = {}
         self._ledgers: dict[str, Ledger] = {}

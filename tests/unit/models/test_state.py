@@ -129,13 +129,22 @@ def test_a_state_from_its_records_is_equal_and_goes_on_alike(
     operations: list[Operation], cuts: frozenset[int], later: list[Operation]
 ) -> None:
     world = World().run(operations, cuts)
-    every, last = world.restored(world.log), world.restored(compacted(world.log))
-    assert ordered(every.units) == ordered(last.units) == ordered(world.units)
+    last = compacted(world.log)
+    others = [
+        world.restored(log)
+        for log in (
+            world.log,
+            last,
+            [record for record in last if record[1] is not None],
+        )  # tombstones go too
+    ]
+    for other in others:
+        assert ordered(other.units) == ordered(world.units)
     world.seen, world.log = [], []
-    for other in (every, last):
+    for other in others:
         other.run(later, cuts)
     world.run(later, cuts)
-    for other in (every, last):
+    for other in others:
         assert other.seen == world.seen
         assert other.log == world.log
         assert ordered(other.units) == ordered(world.units)
@@ -214,6 +223,19 @@ def test_the_unit_that_was_changed_longest_ago_goes() -> None:
         units.keep(changes)
     assert list(units.values) == ["W", "U", "X"]
     assert (("value", "V", "a"), None) in list(changes.records())
+
+
+def test_a_unit_that_something_was_taken_from_stands_there_when_tombstones_are_gone() -> None:
+    world = World()
+    tell_newest, tell_first = ("tell", "0", "yes", 1.0), ("tell", "2", "forget", 1.0)
+    operations: list[Operation] = [
+        ("ask", "U", "a", 0.0), tell_newest, ("ask", "U", "b", 0.0), tell_newest, ("ask", "V", "a", 0.0), tell_newest,
+        tell_first,
+    ]  # fmt: skip
+    world.run(operations, frozenset())
+    assert list(world.units.values) == ["V", "U"]
+    log = [record for record in compacted(world.log) if record[1] is not None]
+    assert ordered(world.restored(log).units) == ordered(world.units)
 
 
 @pytest.mark.parametrize("seed", range(5))

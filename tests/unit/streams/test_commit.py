@@ -11,6 +11,7 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, ProducerFenced
 from aiokafka.producer.message_accumulator import MessageAccumulator
+from aiokafka.structs import RecordMetadata
 
 from pointsman.streams import commit
 from pointsman.streams import producer as producers
@@ -59,14 +60,17 @@ class Producer:
     async def _close(self) -> None:
         self._call("cut")
 
-    async def send_batch(self, batch: RecordBatch, topic: str, *, partition: int) -> asyncio.Future[None]:
+    async def send_batch(
+        self, batch: RecordBatch, topic: str, *, partition: int
+    ) -> asyncio.Future[RecordMetadata]:
         self._call("send")
         self.sent.append((topic, partition, batch.record_count()))
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[RecordMetadata] = asyncio.get_running_loop().create_future()
         if self._fails_at == "answer":
             future.set_exception(self._error)
         else:
-            future.set_result(None)
+            where = TopicPartition(topic, partition)
+            future.set_result(RecordMetadata(topic, partition, where, 0, 0, 0, 0))
         return future
 
     async def send_offsets_to_transaction(self, offsets: Any, group: str) -> None:
@@ -182,7 +186,7 @@ async def test_messages_the_offsets_and_the_end_follow_one_another() -> None:
     answers: list[asyncio.Future[None]] = []
     at_once = producer.send_batch
 
-    async def later(batch: RecordBatch, topic: str, *, partition: int) -> asyncio.Future[None]:
+    async def later(batch: RecordBatch, topic: str, *, partition: int) -> asyncio.Future[RecordMetadata]:
         await at_once(batch, topic, partition=partition)
         answers.append(asyncio.get_running_loop().create_future())
         return answers[-1]
