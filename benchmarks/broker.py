@@ -148,7 +148,7 @@ def _is_decided(value: bytes, answer: bytes) -> bool:
         outcome = _outcome(answer)
     except msgspec.DecodeError:
         return False
-    (expected,) = AGENT.rules.decide(AGENT.features([_input(request.input)]))
+    (expected,) = AGENT.rules.decide(AGENT.rows([_input(request.input)]))
     same_input = bytes(outcome.input) == bytes(request.input)
     return outcome.decision_id == request.id and same_input and outcome.answers.rules == expected
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice, takewhile
 from typing import Any, Final, NamedTuple, TypeAlias
 
 Scalar: TypeAlias = float | int | str
@@ -142,7 +143,8 @@ class Changes:
         """Units that are changed, whole, in the order of their last change; empty: gone."""
         self.notes_of: dict[str, Note | None] = {}
         """Notes that are changed, in the same order; None: gone."""
-        self._written: dict[Name, None] = {}
+        self._changed: dict[str, dict[str, None]] = {}
+        """By unit, the keys of it that are changed or gone."""
         self._oldest = iter(units.notes)
         self._front = next(self._oldest, None)
         self._more_notes = 0
@@ -168,16 +170,24 @@ class Changes:
             return False
         unit = note.unit
         learned = self._units.state.learn(told, note.content, self._values(unit, told.at))
-        for key, value in learned.values.items():
-            self._put(unit, key, None if value is None else (told.at, *value))
+        if learned.values:
+            self._change(unit, told.at, learned.values)
         self._put_note(told.decision_id, None if learned.note is None else Note(told.at, unit, learned.note))
         return True
 
     def records(self) -> Iterator[tuple[Name, Any | None]]:
-        """What is to be written, in the order of the last changes; None: taken away."""
-        for name in self._written:
-            kind, unit, key = name
-            yield name, self.notes_of[key] if kind == "note" else self.values_of[unit].get(key)
+        """What is to be written; None: taken away. Units, their values and notes each in the order of their last change."""
+        for unit, values in self.values_of.items():
+            changed = self._changed[unit]
+            for key in changed:
+                if key not in values:
+                    yield ("value", unit, key), None
+            # Whatever is changed goes to the end, so that is where it stands.
+            live = [key for key in islice(reversed(values), len(changed)) if key in changed]
+            for key in reversed(live):
+                yield ("value", unit, key), values[key]
+        for decision_id, note in self.notes_of.items():
+            yield ("note", "", decision_id), note
 
     # -- values ----------------------------------------------------------------------------------
 
@@ -191,28 +201,30 @@ class Changes:
         if next(iter(found.values()))[0] < horizon:  # type: ignore[operator]
             if unit in self.values_of:  # an earlier request of this batch may see it, and goes on doing so
                 self.values_of[unit] = dict(found)
-            while found and next(iter(found.values()))[0] < horizon:  # type: ignore[operator]
-                self._put(unit, next(iter(found)), None)
-                found = self.values_of[unit]
+            old = takewhile(lambda item: item[1][0] < horizon, found.items())  # type: ignore[operator]
+            self._change(unit, at, dict.fromkeys([key for key, _ in old]))
+            return self.values_of[unit]
         return found
 
-    def _put(self, unit: str, key: str, value: Value | None) -> None:
+    def _change(self, unit: str, at: float, changes: Mapping[str, Sequence[Scalar] | None]) -> None:
         values = self.values_of.pop(unit, None)
         if values is None:
             values = dict(self._units.values.get(unit, NOTHING))
         known = bool(values)
-        self._mark(("value", unit, key))
-        values.pop(key, None)
-        if value is not None:
-            values[key] = value
-            while len(values) > self._units.limits.values_per_unit:
-                oldest = next(iter(values))
-                del values[oldest]
-                self._mark(("value", unit, oldest))
-        elif values:
+        changed = self._changed.setdefault(unit, {})
+        for key, value in changes.items():
+            values.pop(key, None)
+            changed[key] = None
+            if value is not None:
+                values[key] = (at, *value)
+        while len(values) > self._units.limits.values_per_unit:
+            oldest = next(iter(values))
+            del values[oldest]
+            changed[oldest] = None
+        if values:
             # A unit stands where its last change was. Where that took something away its record goes, in time, and
             # the newest of what is left says it in its place.
-            self._mark(("value", unit, next(reversed(values))))
+            changed[next(reversed(values))] = None
         self.values_of[unit] = values
         self._more_units += bool(values) - known
         while len(self._units.values) + self._more_units > self._units.limits.units:
@@ -227,14 +239,9 @@ class Changes:
 
     def _drop(self, unit: str) -> None:
         values = self.values_of.pop(unit, None) or self._units.values[unit]
-        for key in values:
-            self._mark(("value", unit, key))
+        self._changed.setdefault(unit, {}).update(dict.fromkeys(values))
         self.values_of[unit] = {}
         self._more_units -= 1
-
-    def _mark(self, name: Name) -> None:
-        self._written.pop(name, None)
-        self._written[name] = None
 
     # -- notes -----------------------------------------------------------------------------------
 
@@ -248,7 +255,6 @@ class Changes:
         self.notes_of.pop(decision_id, None)
         self.notes_of[decision_id] = note
         self._more_notes += (note is not None) - known
-        self._mark(("note", "", decision_id))
 
     def _first_note(self) -> tuple[str, Note] | None:
         """That which was changed longest ago."""

@@ -77,7 +77,9 @@ class Decide:
         """Key and value of one outcome a request, in order."""
         began = time.perf_counter()
         requests = [self._request(each.value) for each in arrived]
-        rows = AGENT.features([self._input(request.input) for request in requests])
+        rows = AGENT.rows(
+            [self._input(request.input) for request in requests]
+        )  # of units that nothing is known of
         rules = AGENT.rules.decide(rows)
         features_ms = (time.perf_counter() - began) * 1000 / len(arrived)
         asked = time.perf_counter()
