@@ -118,7 +118,8 @@ def demo(
         ),
     ] = None,
     rollout: Annotated[
-        float, typer.Option(min=0, max=100, help="Percentage of the traffic that the model serves.")
+        float,
+        typer.Option(min=0, max=100, help="Percentage of the decisions that the model serves: the newest."),
     ] = 50.0,
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything running until Ctrl-C.")] = False,
     as_json: AsJson = False,

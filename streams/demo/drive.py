@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -71,6 +71,8 @@ class Drive:
     connection: Connection
     run_name: str
     progress: Callable[[Counts], None] = lambda _counts: None
+    switch: tuple[int, Callable[[], Awaitable[None]]] | None = None
+    """Awaited after so many requests, when all of them have outcomes."""
     pace: Pace = field(default_factory=Pace)
     counts: Counts = field(default_factory=Counts)
     _held: dict[str, list[Event]] = field(default_factory=dict)
@@ -129,15 +131,19 @@ class Drive:
     # -- sending ---------------------------------------------------------------------------------
 
     async def _ask(self, event: Event) -> None:
-        value = encode(
-            DecisionRequest(id=event.id, agent=AGENT, input=msgspec.Raw(event.body), requested_at=event.at)
+        request = DecisionRequest(
+            id=event.id, agent=AGENT, unit=event.unit, input=msgspec.Raw(event.body), requested_at=event.at
         )
-        partition = self._partition(event.id)
+        value = encode(request)
+        partition = self._partition(event.unit)
         outcomes = self.deployment.names.outcomes
-        await self._until(lambda: self.pace.room(partition, len(value), outcomes))
+        if self.switch is not None and self.counts.asked == self.switch[0]:
+            await self._until(lambda: not self.pace.waiting)
+            await self.switch[1]()
+        await self._until(lambda: self.pace.room(event.unit, partition, len(value), outcomes))
         self.counts.first_sent_at = self.counts.first_sent_at or time.monotonic()
-        self.pace.sent(event.id, partition, len(value))
-        await self._send(self.deployment.names.requests, event.id, value, partition, stored=False)
+        self.pace.sent(event.id, event.unit, partition, len(value))
+        await self._send(self.deployment.names.requests, event.unit, value, partition, stored=False)
         self.counts.asked += 1
 
     async def _tell(self, event: Event) -> None:
@@ -145,15 +151,16 @@ class Drive:
             id=f"{event.id}-{event.value if event.kind == 'signal' else 'label'}",
             decision_id=event.id,
             agent=AGENT,
+            unit=event.unit,
             observed_at=event.at,
             sender="history",
             label=event.value if event.kind == "label" else None,
             signal=event.value if event.kind == "signal" else None,  # type: ignore[arg-type]
         )
         value = encode(feedback)
-        place = (self.deployment.names.feedback, self._partition(event.id))
+        place = (self.deployment.names.feedback, self._partition(event.unit))
         await self._until(lambda: self.pace.room_for(place, len(value)))
-        await self._send(*place[:1], event.id, value, place[1], stored=True)
+        await self._send(*place[:1], event.unit, value, place[1], stored=True)
         self.counts.told += 1
 
     def _partition(self, key: str) -> int:

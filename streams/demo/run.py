@@ -192,11 +192,19 @@ async def replayed(
 ) -> Result:
     """Replay a timeline and say what it came to."""
     agent = load_agents([Path(each) for each in deployment.settings.agents])[AGENT]
-    await _set_flag(deployment, agent, options.rollout)
+    by_rules = round(timeline.asked * (1 - options.rollout / 100))
+    await _set_flag(deployment, agent, 0.0 if by_rules else 100.0)
+
+    async def switch() -> None:
+        await _set_flag(deployment, agent, 100.0)
+
     since = datetime.now(UTC)
     async with connection(deployment.dsn) as connected:
         reporter.begin("decisions", timeline.asked)
         drive = Drive(deployment, connected, run_name, lambda counts: reporter.at(counts.answered))
+        if by_rules:
+            # A unit goes to one arm as a whole, and many a history is of one alone: so the arms follow each other.
+            drive.switch = (by_rules, switch)
         counts = await drive.run(timeline.events)
         reporter.at(counts.answered)
         reporter.finish()
@@ -263,14 +271,16 @@ def _card(agent: Agent) -> Card | None:
 
 
 async def _set_flag(deployment: Deployment, agent: Agent, percent: float) -> None:
-    """Send a share of the traffic to the model, and wait until the workers know."""
+    """Send all traffic to one arm, and wait until the workers know."""
     writer = FlagWriter(
         deployment.kafka,
         deployment.names.flags,
         group=deployment.settings.group,
         transactional=not deployment.embedded,
     )
-    await writer.set(agent.flag, percent, by="pointsman demo", why="both arms serve in the demo")
+    await writer.set(
+        agent.flag, percent, by="pointsman demo", why="both arms serve in the demo, one after the other"
+    )
     worker = deployment.crew.children[0]
     try:
         async with asyncio.timeout(FLAG_S):

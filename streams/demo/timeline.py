@@ -23,6 +23,8 @@ class Event(Struct, frozen=True, kw_only=True, gc=False):
 
     at: datetime
     id: str
+    unit: str
+    """The repository: what was learned of it tells the later decisions."""
     kind: Literal["ask", "label", "signal"]
     body: bytes = b""
     """Of a question: its input as JSON."""
@@ -91,9 +93,10 @@ class _Builder:
         id_ = self._name(commit.sha[:SHA])
         state.ids[commit.sha] = id_
         state.asked[commit.sha] = state.now
-        self.asks.append(Event(at=state.now, id=id_, kind="ask", body=msgspec.json.encode(commit.request)))
+        unit, body = commit.request.repository, msgspec.json.encode(commit.request)
+        self.asks.append(Event(at=state.now, id=id_, unit=unit, kind="ask", body=body))
         known_at = max(state.now, commit.landed_at)
-        self.learned.append(Event(at=known_at, id=id_, kind="label", value=commit.truth))
+        self.learned.append(Event(at=known_at, id=id_, unit=unit, kind="label", value=commit.truth))
 
     def _name(self, sha: str) -> str:
         self._used[sha] = self._used.get(sha, 0) + 1
@@ -106,7 +109,9 @@ class _Builder:
         id_ = state.ids.get(signal.sha)
         if id_ is not None:
             at = max(signal.known_at, state.asked[signal.sha])
-            self.learned.append(Event(at=at, id=id_, kind="signal", value=signal.kind))
+            self.learned.append(
+                Event(at=at, id=id_, unit=signal.repository[:200], kind="signal", value=signal.kind)
+            )
 
 
 def _ordered(asks: list[Event], learned: list[Event], limit: int) -> list[Event]:
