@@ -14,16 +14,11 @@ import msgspec
 from pointsman.models.agent import Agent
 from pointsman.models.decider import Decider, Row, decider_id
 from pointsman.models.ml import MlDecider
-from pointsman.models.state import KeyedState, Learned, Seen, Told
+from pointsman.models.state import KeyedState, Learned, Seen, Told, check_learned, check_note
 from pointsman.schemas.errors import PointsmanError
 from pointsman.schemas.outcome import Answer
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,62}\Z")
-NOTE_BYTES_MAX: Final = 16 * 1024
-"""As JSON. A note is kept for every decision until its label comes, and written to the changelog."""
-CHANGED_VALUES_MAX: Final = 100
-"""By one label; each is a record of the changelog."""
-KEY_LETTERS_MAX: Final = 1_000
 _OTHER_LABEL: Final = "a label that is no prediction"
 T = TypeVar("T")
 
@@ -138,12 +133,10 @@ def _state(agent: Agent, state: KeyedState, inputs: list[Any]) -> list[str]:
 
 def _note(note: Any) -> list[str]:
     try:
-        text = msgspec.json.encode(note)
-        again = msgspec.json.decode(text)
-    except (msgspec.MsgspecError, TypeError, OverflowError) as error:
-        return [f"cannot be written as JSON: {error}"]
-    if len(text) > NOTE_BYTES_MAX:
-        return [f"has {len(text)} bytes, {NOTE_BYTES_MAX} are allowed"]
+        check_note(note)
+    except ValueError as error:
+        return [str(error).removeprefix("note ")]
+    again = msgspec.json.decode(msgspec.json.encode(note))
     return [] if again == note else ["is not the same after a round trip through JSON"]
 
 
@@ -184,19 +177,11 @@ def _learning(agent: Agent, state: KeyedState, one: Any, note: Any, place: str) 
 def _learned(learned: Any) -> list[str]:
     if not isinstance(learned, Learned):
         return [f"is a {type(learned).__name__}, expected Learned"]
-    problems = []
-    if len(learned.values) > CHANGED_VALUES_MAX:
-        problems.append(f"changes {len(learned.values)} values, {CHANGED_VALUES_MAX} are allowed")
-    for key, value in learned.values.items():
-        if not isinstance(key, str) or not 0 < len(key) <= KEY_LETTERS_MAX:
-            problems.append(f"key {key!r} must be a text of 1 to {KEY_LETTERS_MAX} letters")
-        if value is not None and not all(map(_is_scalar, value)):
-            problems.append(f"value {value!r} must hold finite numbers and texts only")
-    return problems + [f"its note {problem}" for problem in _note(learned.note)]
-
-
-def _is_scalar(value: Any) -> bool:
-    return type(value) is str or (type(value) in (int, float) and math.isfinite(value))
+    try:
+        check_learned(learned)
+    except ValueError as error:
+        return [str(error)]
+    return [f"its note {problem}" for problem in _note(learned.note)]
 
 
 def _batching(answer: Callable[[Sequence[int]], list[T]], expected: list[T], what: str) -> list[str]:

@@ -13,7 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
+from math import isfinite
 from typing import Any, Final, NamedTuple, TypeAlias
+
+import msgspec
 
 Scalar: TypeAlias = float | int | str
 Value: TypeAlias = tuple[Scalar, ...]
@@ -22,6 +25,18 @@ Values: TypeAlias = Mapping[str, Value]
 """A unit's, by the agent's finer keys."""
 NOTHING: Final[Values] = {}
 DAY_S: Final = 86_400.0
+
+NOTE_BYTES_MAX: Final = 16 * 1024
+"""As JSON. A note is kept for every decision until its label comes, and written to the changelog."""
+CHANGED_VALUES_MAX: Final = 100
+"""By one label; each is a record of the changelog."""
+KEY_LETTERS_MAX: Final = 1_000
+TEXT_LETTERS_MAX: Final = 1_000
+"""Of one text in a value."""
+_SAFE_LETTERS: Final = NOTE_BYTES_MAX // 6 - 2
+"""JSON takes at most six bytes for one, and two quotes."""
+_INTEGER_MAX: Final = 2**63 - 1
+_encode: Final = msgspec.json.Encoder().encode
 
 
 class Seen(NamedTuple):
@@ -58,6 +73,42 @@ class Note(NamedTuple):
     unit: str
     content: Any
     """Anything that JSON has."""
+
+
+def check_note(content: Any) -> None:
+    """Raises ValueError where something could not be kept of a decision: one such record would halt its partition."""
+    if type(content) is str and len(content) <= _SAFE_LETTERS:
+        return
+    try:
+        size = len(_encode(content))
+    except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        msg = f"note cannot be written as JSON: {error}"
+        raise ValueError(msg) from error
+    if size > NOTE_BYTES_MAX:
+        msg = f"note has {size} bytes, {NOTE_BYTES_MAX} are allowed"
+        raise ValueError(msg)
+
+
+def check_learned(learned: Learned) -> None:
+    """Raises ValueError where something could not be kept of what a label changes."""
+    values = learned.values
+    if len(values) > CHANGED_VALUES_MAX:
+        msg = f"changes {len(values)} values, {CHANGED_VALUES_MAX} are allowed"
+        raise ValueError(msg)
+    for key, value in values.items():
+        if type(key) is not str or not 0 < len(key) <= KEY_LETTERS_MAX:
+            msg = f"key {key!r} must be a text of 1 to {KEY_LETTERS_MAX} letters"
+            raise ValueError(msg)
+        for scalar in value or ():
+            kind = type(scalar)
+            if not (
+                (kind is int and -_INTEGER_MAX <= scalar <= _INTEGER_MAX)  # type: ignore[operator]
+                or (kind is float and isfinite(scalar))  # type: ignore[arg-type]
+                or (kind is str and len(scalar) <= TEXT_LETTERS_MAX)  # type: ignore[arg-type]
+            ):
+                msg = f"value {value!r} must hold finite numbers and texts only"
+                raise ValueError(msg)
+    check_note(learned.note)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,12 +215,16 @@ class Changes:
             self._put_note(first[0], None)
 
     def learn(self, told: Told) -> bool:
-        """A label. False where nothing is known of its decision, or no longer."""
+        """A label. False where nothing is known of its decision, or no longer.
+
+        Raises what the agent raises, and ValueError for what cannot be kept; then nothing is changed.
+        """
         note = self._note(told.decision_id)
         if note is None or note.at < told.at - self._ttl_s:
             return False
         unit = note.unit
         learned = self._units.state.learn(told, note.content, self._values(unit, told.at))
+        check_learned(learned)
         if learned.values:
             self._change(unit, told.at, learned.values)
         self._put_note(told.decision_id, None if learned.note is None else Note(told.at, unit, learned.note))

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 from pointsman.models.agent import Agent, TryLater
 from pointsman.models.decider import Row
-from pointsman.models.state import Changes, Seen
+from pointsman.models.state import Changes, Seen, check_note
 from pointsman.schemas.errors import InvalidMessage
 from pointsman.schemas.outcome import Answer
 from pointsman.streams import metrics
@@ -102,7 +102,10 @@ def _with_state(agent: Agent, values: list[tuple[Any, Seen]]) -> list[tuple[Row,
     assert agent.state is not None, "asked of an agent that keeps state"
     inputs, seen = [each for each, _ in values], [each for _, each in values]
     rows = _checked_rows(list(agent.features(inputs, seen)), len(inputs), len(agent.feature_names))
-    return list(zip(rows, agent.state.note(inputs), strict=True))
+    notes = agent.state.note(inputs)
+    for note in notes:
+        check_note(note)
+    return list(zip(rows, notes, strict=True))
 
 
 def _each(

@@ -10,11 +10,18 @@ from typing import Any
 import msgspec
 import pytest
 
-from pointsman.models import conformance
 from pointsman.models.agent import Agent
 from pointsman.models.conformance import check
 from pointsman.models.decider import Row
-from pointsman.models.state import KeyedState, Learned, Seen, Told, Values
+from pointsman.models.state import (
+    CHANGED_VALUES_MAX,
+    NOTE_BYTES_MAX,
+    KeyedState,
+    Learned,
+    Seen,
+    Told,
+    Values,
+)
 from pointsman.schemas.outcome import Answer
 
 
@@ -113,7 +120,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "note is no JSON": ({"note": lambda inputs: [object() for _ in inputs]}, "cannot be written as JSON"),
     "note is a tuple": ({"note": lambda inputs: [(1,) for _ in inputs]}, "not the same after a round trip"),
     "note is large": (
-        {"note": lambda inputs: ["x" * conformance.NOTE_BYTES_MAX for _ in inputs]},
+        {"note": lambda inputs: ["x" * NOTE_BYTES_MAX for _ in inputs]},
         "bytes, 16384 are allowed",
     ),
     "learn raises": ({"learn": raising}, "with label 'no' raises RuntimeError: no"),
@@ -124,14 +131,14 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "learn gives something else": ({"learn": lambda *_: {}}, "is a dict, expected Learned"),
     "many values": (
-        learning({str(i): (1,) for i in range(conformance.CHANGED_VALUES_MAX + 1)}),
+        learning({str(i): (1,) for i in range(CHANGED_VALUES_MAX + 1)}),
         "changes 101 values, 100 are allowed",
     ),
     "empty key": (learning({"": (1,)}), "must be a text of 1 to 1000 letters"),
     "key is a number": (learning({1: (1,)}), "key 1 must be a text"),
     "nan": (learning({"k": (float("nan"),)}), "must hold finite numbers and texts only"),
     "nested": (learning({"k": ([1],)}), "must hold finite numbers and texts only"),
-    "learned note is no JSON": (learning({}, object()), "its note cannot be written as JSON"),
+    "learned note is no JSON": (learning({}, object()), "note cannot be written as JSON"),
     "features cannot use what was learned": (learning({"yes": ()}), "raises IndexError"),
     "features are bad afterwards": (learning({"yes": ("nan",)}), "is nan, expected a finite"),
 }

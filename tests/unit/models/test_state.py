@@ -13,7 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointsman.models.state import (
+    KEY_LETTERS_MAX,
+    NOTE_BYTES_MAX,
     NOTHING,
+    TEXT_LETTERS_MAX,
     UNSEEN,
     Changes,
     KeyedState,
@@ -182,6 +185,29 @@ def test_nothing_counts_before_it_is_kept() -> None:
     assert changes.seen("u", 3.0).values == {"a": (2.0, 1, "yes")}
     assert Changes(units).seen("u", 3.0).values == NOTHING
     assert Changes(kept(changes, units)).seen("u", 3.0).values == {"a": (2.0, 1, "yes")}
+
+
+@pytest.mark.parametrize(
+    "learned",
+    [
+        Learned({"k": (float("inf"),)}, None),
+        Learned({"k": (2**63,)}, None),
+        Learned({"k": (True,)}, None),
+        Learned({"k": ("x" * (TEXT_LETTERS_MAX + 1),)}, None),
+        Learned({"k" * (KEY_LETTERS_MAX + 1): (1,)}, None),
+        Learned({}, object()),
+        Learned({}, "é" * NOTE_BYTES_MAX),
+    ],
+)
+def test_what_cannot_be_kept_is_refused_and_changes_nothing(learned: Learned) -> None:
+    units = Units(KeyedState(version="1", note=list, learn=lambda *_: learned))
+    changes = Changes(units)
+    changes.note("u", "d", "a", 1.0)
+    units.keep(changes)
+    changes = Changes(units)
+    with pytest.raises(ValueError, match=r"must|note"):
+        changes.learn(Told("d", "yes", 2.0))
+    assert list(changes.records()) == []
 
 
 def test_a_request_without_a_unit_sees_nothing() -> None:

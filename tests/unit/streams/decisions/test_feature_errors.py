@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import msgspec
 import pytest
 from prometheus_client import REGISTRY
 
+from pointsman.models.state import NOTE_BYTES_MAX, Changes, KeyedState, Learned, Units
 from pointsman.schemas.codec import Decoder
 from pointsman.schemas.request import DecisionRequest
 from pointsman.streams.decisions.features import compute
@@ -41,3 +45,16 @@ def test_only_what_fails_in_the_features_counts_as_that(
     computed = compute(made, accepted(texts))
     assert sorted(each.error.reason for each in computed.bad) == reasons
     assert REGISTRY.get_sample_value("pointsman_feature_errors_total", {"agent": made.name}) == counted
+
+
+def test_a_note_that_cannot_be_kept_fails_its_own_request_and_no_other() -> None:
+    def note(inputs: Sequence[Any]) -> list[Any]:
+        return ["x" * (NOTE_BYTES_MAX if each.text == "much" else 3) for each in inputs]
+
+    plain = agent(f"small-{uuid.uuid4().hex[:8]}")
+    state = KeyedState(version="1", note=note, learn=lambda *_: Learned({}, None))
+    made = replace(plain, state=state, features=lambda inputs, _: plain.features(inputs))
+    computed = compute(made, accepted(["fine", "much", "fine"]), Changes(Units(state)))
+    (bad,) = computed.bad
+    assert (bad.request_id, bad.error.reason) == ("r1", "feature_error")
+    assert computed.notes == ["xxx", "xxx"]
