@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Iterator
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -12,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from pointsman.streams import metrics, reading
 from pointsman.streams.log_end import to_end
 from pointsman.streams.output import Message
+from pointsman.streams.state.changelog import Pair
 from pointsman.streams.state.partition import PartitionState
 from pointsman.streams.state.snapshot import WASTE
 
@@ -19,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 TELL_S: Final = 5.0
 """A long restore says how far it is so often."""
+AT_ONCE: Final = 10_000
+"""Records of a snapshot that are in memory beside the state."""
 SMALL: Final = 10_000
 """Records. So many that are no more are not worth writing a file anew."""
 
@@ -60,12 +64,24 @@ async def _from_snapshot(state: PartitionState, first: int, stable: int) -> tupl
     known, since = 0, first
     if (snapshot := state.snapshot) is None:
         return known, since
-    for offset, records in await asyncio.to_thread(lambda: list(snapshot.blocks(stable))):
-        for key, value in records:
-            state.load(key, value)
-        known, since = known + len(records), max(since, offset)
-        await asyncio.sleep(0)
+    blocks = snapshot.blocks(stable)
+    while some := await asyncio.to_thread(_some, blocks):
+        for offset, records in some:
+            for key, value in records:
+                state.load(key, value)
+            known, since = known + len(records), max(since, offset)
     return known, since
+
+
+def _some(blocks: Iterator[tuple[int, list[Pair]]]) -> list[tuple[int, list[Pair]]]:
+    """The next blocks, each of which may be small."""
+    found, count = [], 0
+    for offset, records in blocks:
+        found.append((offset, records))
+        count += len(records)
+        if count >= AT_ONCE:
+            break
+    return found
 
 
 async def _from_changelog(

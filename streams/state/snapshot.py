@@ -16,7 +16,7 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 from pointsman.schemas.topics import DAY_MS
 from pointsman.streams.output import Message
@@ -56,27 +56,31 @@ class Snapshot:
         that was late, and is passed over.
         """
         try:
-            content = self.path.read_bytes()
+            with self.path.open("rb") as file:
+                # Read twice: first whether all of it fits, and then its records, of which there may be more than is good to
+                # have in memory at once.
+                found = list(_blocks(file))
+                if self._fits(found, end):
+                    reached = _PARTS - 1
+                    for block in found:
+                        if block.offset > reached:
+                            reached = block.offset
+                            file.seek(block.at)
+                            yield block.offset, list(_records(file.read(block.size)))
         except OSError:
             return
-        found = list(_blocks(content))
+
+    def _fits(self, found: Sequence[_Block], end: int) -> bool:
         if not found:
-            return
-        newest = max(at for _, at, _ in found)
+            return False
+        newest = max(block.moment for block in found)
         if time.time() - newest / 1000 > TRUSTED_S:
             logger.info("a local snapshot is too old", extra={"file": str(self.path)})
-            return
-        reached = max(offset for offset, _, _ in found)
-        if reached < 0:  # the last of its parts is damaged
-            return
+            return False
+        reached = max(block.offset for block in found)
         if reached > end:
             logger.warning("a local snapshot is of another log", extra={"file": str(self.path)})
-            return
-        reached = _PARTS - 1
-        for offset, _, payload in found:
-            if offset > reached:
-                reached = offset
-                yield offset, list(_records(payload))
+        return 0 <= reached <= end  # below 0 the last of its parts is damaged
 
     def begin(self, live: Iterable[Pair] | None, offset: int) -> None:
         """Append from now on. ``live``: everything, to be written anew in the place of what is there; None: go on."""
@@ -141,18 +145,29 @@ def _block(records: Iterable[Pair], offset: int) -> bytes:
     return struct.pack(">II", len(payload), zlib.crc32(rest)) + rest
 
 
-def _blocks(content: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Offset, time and payload of each block up to the first that is damaged."""
-    if not content.startswith(MAGIC):
+class _Block(NamedTuple):
+    """Where a block's records lie in the file, the offset behind them, and when it was written (ms since 1970)."""
+
+    at: int
+    size: int
+    offset: int
+    moment: int
+
+
+def _blocks(file: BinaryIO) -> Iterator[_Block]:
+    """Each block up to the first that is damaged."""
+    if file.read(len(MAGIC)) != MAGIC:
         return
-    at = len(MAGIC)
-    while at + _BLOCK.size <= len(content):
-        size, checksum, offset, moment = _BLOCK.unpack_from(content, at)
-        rest = content[at + 8 : at + _BLOCK.size + size]
-        if len(rest) != size + 16 or zlib.crc32(rest) != checksum:
+    end = os.fstat(file.fileno()).st_size
+    while len(head := file.read(_BLOCK.size)) == _BLOCK.size:
+        size, checksum, offset, moment = _BLOCK.unpack(head)
+        at = file.tell()
+        if at + size > end:  # also where the size is what is damaged
             return
-        yield offset, moment, rest[16:]
-        at += _BLOCK.size + size
+        payload = file.read(size)
+        if len(payload) != size or zlib.crc32(payload, zlib.crc32(head[8:])) != checksum:
+            return
+        yield _Block(at, size, offset, moment)
 
 
 def _records(payload: bytes) -> Iterator[Pair]:
