@@ -13,7 +13,7 @@ from tests.support.sources import ROOT, functions, text, tree
 PAGE = ROOT / "docs" / "guarantees.md"
 WITHOUT_TESTS = {"What is not promised"}
 SECTIONS = (
-    "Delivery", "Retries and redrive", "Routing", "Fallback and deadlines", "Bad input", "Sink and aggregates", "Flags",
+    "Delivery", "Retries and redrive", "Routing", "Keyed state", "Fallback and deadlines", "Bad input", "Sink and aggregates", "Flags",
     "Restarts and rebalances", "Other versions", "Topics that change", "Memory", "What is not promised",
 )  # fmt: skip
 HEADING = re.compile(r"^## (.*)$", re.MULTILINE)
