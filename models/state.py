@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
-from math import isfinite
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -35,7 +34,9 @@ TEXT_LETTERS_MAX: Final = 1_000
 """Of one text in a value."""
 _SAFE_LETTERS: Final = NOTE_BYTES_MAX // 6 - 2
 """JSON takes at most six bytes for one, and two quotes."""
-_INTEGER_MAX: Final = 2**63 - 1
+_NUMBERS: Final = (int, float)
+_LARGEST: Final = 2**62
+"""JSON readers take integers of 64 bits."""
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -89,6 +90,17 @@ def check_note(content: Any) -> None:
         raise ValueError(msg)
 
 
+def _is_plain(value: Sequence[Scalar]) -> bool:
+    try:
+        # One sum says of numbers that all are such, and finite: this is done for every value of every label.
+        total = sum(value)  # type: ignore[arg-type]
+    except TypeError:
+        texts = [each for each in value if type(each) is str and len(each) <= TEXT_LETTERS_MAX]
+        numbers = [each for each in value if type(each) in _NUMBERS]
+        return len(texts) + len(numbers) == len(value) and (not numbers or _is_plain(numbers))
+    return type(total) in _NUMBERS and -_LARGEST < total < _LARGEST
+
+
 def check_learned(learned: Learned) -> None:
     """Raises ValueError where something could not be kept of what a label changes."""
     values = learned.values
@@ -99,15 +111,9 @@ def check_learned(learned: Learned) -> None:
         if type(key) is not str or not 0 < len(key) <= KEY_LETTERS_MAX:
             msg = f"key {key!r} must be a text of 1 to {KEY_LETTERS_MAX} letters"
             raise ValueError(msg)
-        for scalar in value or ():
-            kind = type(scalar)
-            if not (
-                (kind is int and -_INTEGER_MAX <= scalar <= _INTEGER_MAX)  # type: ignore[operator]
-                or (kind is float and isfinite(scalar))  # type: ignore[arg-type]
-                or (kind is str and len(scalar) <= TEXT_LETTERS_MAX)  # type: ignore[arg-type]
-            ):
-                msg = f"value {value!r} must hold finite numbers and texts only"
-                raise ValueError(msg)
+        if value is not None and not _is_plain(value):
+            msg = f"value {value!r} must hold finite numbers and texts only"
+            raise ValueError(msg)
     check_note(learned.note)
 
 

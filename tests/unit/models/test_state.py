@@ -192,7 +192,6 @@ def test_nothing_counts_before_it_is_kept() -> None:
     [
         Learned({"k": (float("inf"),)}, None),
         Learned({"k": (2**63,)}, None),
-        Learned({"k": (True,)}, None),
         Learned({"k": ("x" * (TEXT_LETTERS_MAX + 1),)}, None),
         Learned({"k" * (KEY_LETTERS_MAX + 1): (1,)}, None),
         Learned({}, object()),
