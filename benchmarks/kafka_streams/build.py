@@ -14,7 +14,15 @@ import msgspec
 
 from benchmarks.contenders.task import Task, to_json
 from pointsman.infra.dev import real_parts
-from pointsman.models.agents.documentation_keeper import AGENT, features, measure, paths, rules, subject
+from pointsman.models.agents.documentation_keeper import (
+    AGENT,
+    features,
+    measure,
+    memory,
+    paths,
+    rules,
+    subject,
+)
 from pointsman.models.decider import decider_id
 from pointsman.schemas.outcome import FlagState, Versions
 from pointsman.streams.decisions.runtime import Runtime
@@ -105,6 +113,7 @@ def tables() -> str:
     lines["_BITS"] = [f"{word.decode()}={bits}" for word, bits in sorted(subject._BITS.items())]  # noqa: SLF001
     lines["MASKED"] = [subject.MASKED]
     lines["NAMES"] = features.NAMES
+    lines["UNKNOWN"] = memory.UNKNOWN
     lines["conditions"] = [len(rules.CONDITIONS)]
     for i, each in enumerate(rules.CONDITIONS):
         lines[f"condition{i}"] = [each.feature, each.above, each.points, each.says, str(each.below).lower()]

@@ -114,7 +114,7 @@ def demo(
         int | None,
         typer.Option(
             min=0,
-            help="Newest decisions only; 0: all. Default: all of a file, 20,000 commits of a repository.",
+            help="Newest decisions only; 0: all. Default: all of a file, 10,000 commits of a repository.",
         ),
     ] = None,
     rollout: Annotated[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -30,6 +31,11 @@ from pointsman.streams.store.queries import load
 from pointsman.streams.topics import partition_numbers
 
 _SQL: Final = load("figures.sql", "pointsman.streams.demo")
+BLOCK: Final = 32
+"""Requests of one unit that are asked before anything of them is told. Then what each decision knows of the past is so
+many decisions old at most, and the same in every replay."""
+LEARN_S: Final = 0.005
+"""Between two looks at what the decision lane has read."""
 LOOK_S: Final = 0.1
 """Between two looks at what the database has."""
 FETCH_MS: Final = 10
@@ -75,12 +81,16 @@ class Drive:
     """Awaited after so many requests, when all of them have outcomes."""
     pace: Pace = field(default_factory=Pace)
     counts: Counts = field(default_factory=Counts)
-    _held: dict[str, list[Event]] = field(default_factory=dict)
+    _due: list[Event] = field(default_factory=list)
+    _block: Counter[str] = field(default_factory=Counter)
+    _told: dict[TopicPartition, int] = field(default_factory=dict)
     _done: set[str] = field(default_factory=set)
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
     _last_move: float = field(default_factory=time.monotonic)
     _failure: BaseException | None = None
     _producer: Any = None
+    _positions: Any = None
+    """Never reads; it is asked how far the lane is."""
     _partitions: int = 0
     _sending: int = 0
 
@@ -96,12 +106,9 @@ class Drive:
                 for event in events:
                     if event.kind == "ask":
                         await self._ask(event)
-                    elif event.id in self._done:
-                        await self._tell(event)
                     else:
-                        self._held.setdefault(event.id, []).append(event)
-                await self._until(lambda: not self.pace.waiting and not self._held)
-                await self._producer.flush()
+                        self._due.append(event)
+                await self._end_block()
                 await self._until(lambda: not self._sending and self.pace.stored_all)
         except KafkaError as error:
             msg = f"Kafka at {self.deployment.kafka} failed: {error!r}"
@@ -117,6 +124,11 @@ class Drive:
         stack.push_async_callback(consumer.stop)
         numbers = await partition_numbers(servers, outcomes)
         self._partitions = len(numbers)
+        self._positions = reading.consumer(
+            bootstrap_servers=servers, group_id=self.deployment.settings.group, enable_auto_commit=False
+        )
+        await self._positions.start()
+        stack.push_async_callback(self._positions.stop)
         consumer.assign([TopicPartition(outcomes, number) for number in numbers])
         await consumer.seek_to_end()
         for tp in consumer.assignment():
@@ -137,14 +149,36 @@ class Drive:
         value = encode(request)
         partition = self._partition(event.unit)
         outcomes = self.deployment.names.outcomes
+        if self._block[event.unit] == BLOCK:
+            await self._end_block()
         if self.switch is not None and self.counts.asked == self.switch[0]:
-            await self._until(lambda: not self.pace.waiting)
+            await self._end_block()
             await self.switch[1]()
-        await self._until(lambda: self.pace.room(event.unit, partition, len(value), outcomes))
+        self._block[event.unit] += 1
+        await self._until(lambda: self.pace.room(partition, len(value), outcomes))
         self.counts.first_sent_at = self.counts.first_sent_at or time.monotonic()
-        self.pace.sent(event.id, event.unit, partition, len(value))
+        self.pace.sent(event.id, partition, len(value))
         await self._send(self.deployment.names.requests, event.unit, value, partition, stored=False)
         self.counts.asked += 1
+
+    async def _end_block(self) -> None:
+        """All that was asked is answered, all that became known meanwhile is told, and learned."""
+        await self._until(lambda: not self.pace.waiting)
+        for event in self._due:
+            await self._tell(event)
+        self._due.clear()
+        self._block.clear()
+        await self._producer.flush()
+        await self._until(lambda: not self._sending)
+        self._move()
+        for tp, end in self._told.items():
+            while (await self._positions.committed(tp) or 0) < end:
+                if self._failure is not None:
+                    raise self._failure
+                if time.monotonic() - self._last_move > STALLED_S:
+                    raise DemoStalled(self._stalled())
+                await asyncio.sleep(LEARN_S)
+        self._told.clear()
 
     async def _tell(self, event: Event) -> None:
         feedback = Feedback(
@@ -181,28 +215,29 @@ class Drive:
             self._failure = self._failure or error
         elif stored:
             written = done.result()
+            self._told[written.topic_partition] = max(
+                written.offset + 1, self._told.get(written.topic_partition, 0)
+            )
             self.pace.written((written.topic, written.partition), written.offset, size)
         self._moved.set()
 
     # -- following -------------------------------------------------------------------------------
 
     async def _follow(self, consumer: AIOKafkaConsumer) -> None:
-        """Outcomes: each releases what is known of its decision by now."""
+        """Outcomes make room for more."""
         while True:
             for tp, records in (await consumer.getmany(timeout_ms=100)).items():
                 for record in records:
                     size = len(record.value or b"") + len(record.key or b"") + RECORD_EXTRA
                     self.pace.written((tp.topic, tp.partition), record.offset, size)
-                    await self._answered((record.key or b"").decode("utf-8", "replace"))
+                    self._answered((record.key or b"").decode("utf-8", "replace"))
                 self._move()
 
-    async def _answered(self, id_: str) -> None:
+    def _answered(self, id_: str) -> None:
         if self.pace.answered(id_):
             self.counts.answered += 1
             self.counts.last_answered_at = time.monotonic()
             self._done.add(id_)
-            for event in self._held.pop(id_, ()):
-                await self._tell(event)
         elif id_ in self._done:
             self.counts.doubled += 1
 

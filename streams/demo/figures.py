@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -12,7 +13,12 @@ from msgspec import Struct
 from psycopg.rows import dict_row
 
 from pointsman.models import evaluate
+from pointsman.models.agent import Agent
+from pointsman.models.agents.documentation_keeper.features import NAMES, forgetful
 from pointsman.models.agents.documentation_keeper.measure import COSTS, NEEDED
+from pointsman.models.decider import Row
+from pointsman.models.ml import MlDecider
+from pointsman.schemas.outcome import Answer
 from pointsman.streams.demo.drive import STALLED_S, Counts, DemoStalled
 from pointsman.streams.demo.timeline import AGENT
 from pointsman.streams.store import read
@@ -78,6 +84,13 @@ class Twins(Struct, frozen=True, kw_only=True):
     model_minus_rules: evaluate.Difference
 
 
+class Memory(Struct, frozen=True, kw_only=True):
+    """What remembering adds: both arms with it, less both told nothing of the repository's past; the same decisions."""
+
+    rules: evaluate.Difference
+    model: evaluate.Difference
+
+
 class Result(Struct, frozen=True, kw_only=True):
     """All that the demo tells, and what ``--json`` prints."""
 
@@ -101,6 +114,7 @@ class Result(Struct, frozen=True, kw_only=True):
     per_second: float
     sides: list[Side]
     twins: Twins | None
+    memory: Memory | None
     labelled: int
     fallbacks: dict[str, int]
     signals: dict[str, int]
@@ -134,7 +148,7 @@ async def settle(connection: Connection, replay: Replay, counts: Counts) -> None
         await asyncio.sleep(LOOK_S)
 
 
-async def measure(connection: Connection, replay: Replay) -> dict[str, Any]:
+async def measure(connection: Connection, replay: Replay, agent: Agent) -> dict[str, Any]:
     """The fields of `Result` that come from the database."""
     sides = [Side(**row) for row in await _rows(connection, "sides", replay)]
     everything = next((side for side in sides if side.source is None), None)
@@ -149,6 +163,7 @@ async def measure(connection: Connection, replay: Replay) -> dict[str, Any]:
         "rows": everything.decisions if everything else 0,
         "labelled": len(known),
         "twins": twins(known),
+        "memory": memory(known, await _features(connection, replay), agent),
         "example": example(known),
         "ledger": ledger,
         "differences": await _differences(connection, replay),
@@ -188,6 +203,30 @@ def _arm(truth: evaluate.Flags, said: evaluate.Flags) -> Arm:
         accuracy=evaluate.accuracy(truth, said),
         balanced_accuracy=evaluate.balanced_accuracy(truth, said),
         success=evaluate.success(truth, said, COSTS),
+    )
+
+
+async def _features(connection: Connection, replay: Replay) -> dict[str, Row]:
+    rows = await _rows(connection, "features", replay)
+    return {row["decision_id"]: tuple(float(row["features"][name]) for name in NAMES) for row in rows}
+
+
+def memory(known: list[read.Labelled], rows: Mapping[str, Row], agent: Agent) -> Memory | None:
+    """From the features that were seen, asked again without what was remembered; None where the model is not there."""
+    pairs = [each for each in known if each.ml is not None and each.decision_id in rows]
+    if not pairs or agent.model is None:
+        return None
+    forgotten = forgetful([rows[each.decision_id] for each in pairs])
+    model = MlDecider.load(agent.model, agent.predictions)
+    truth = np.array([each.label == NEEDED for each in pairs])
+
+    def added(answers: Sequence[Answer], said: list[str | None]) -> evaluate.Difference:
+        without = np.array([answer.prediction == NEEDED for answer in answers])
+        return evaluate.paired_difference(truth, without, np.array([each == NEEDED for each in said]), COSTS)
+
+    return Memory(
+        rules=added(agent.rules.decide(forgotten), [each.rules for each in pairs]),
+        model=added(model.decide(forgotten), [each.ml for each in pairs]),
     )
 
 

@@ -59,6 +59,11 @@ WHERE created_at >= %(since)s AND starts_with(decision_id, %(run)s)
 GROUP BY GROUPING SETS ((source, arm), ())
 ORDER BY source, arm
 
+-- name: features
+SELECT decision_id, features
+FROM ml_learning.agent_decisions
+WHERE created_at >= %(since)s AND starts_with(decision_id, %(run)s)
+
 -- name: fallbacks
 SELECT fallback_reason AS name, count(*) AS decisions
 FROM ml_learning.agent_decisions

@@ -10,13 +10,11 @@ from typing import Final
 
 IN_FLIGHT: Final = 250
 """Requests without an outcome. Twice as many are a quarter faster, and wait half as long again."""
-IN_FLIGHT_UNIT: Final = 32
-"""The same of one unit, whose later decisions learn from earlier ones: so what they know is so many decisions old at most."""
 BYTES: Final = 2 * 1024 * 1024
 """A partition's unread bytes in any one topic. The embedded broker keeps 5 MiB; the rest is for what its
 batches add and for messages that are written between two looks."""
 OUTCOME_EXTRA: Final = 3_000
-"""An outcome holds its request's input, 45 features, two answers and versions: some 2,100 bytes more."""
+"""An outcome holds its request's input, some 40 features, two answers and versions: some 2,100 bytes more."""
 
 Place = tuple[str, int]
 """Topic and partition."""
@@ -25,17 +23,13 @@ Place = tuple[str, int]
 class Pace:
     """Counts what was sent and not yet answered, and what was written and not yet stored."""
 
-    def __init__(
-        self, in_flight: int = IN_FLIGHT, bytes_max: int = BYTES, in_flight_unit: int = IN_FLIGHT_UNIT
-    ) -> None:
-        if min(in_flight, bytes_max, in_flight_unit) < 1:
-            msg = f"all bounds must be at least 1, not {in_flight}, {bytes_max} and {in_flight_unit}"
+    def __init__(self, in_flight: int = IN_FLIGHT, bytes_max: int = BYTES) -> None:
+        if in_flight < 1 or bytes_max < 1:
+            msg = f"in_flight and bytes_max must be at least 1, not {in_flight} and {bytes_max}"
             raise ValueError(msg)
         self.in_flight = in_flight
-        self.in_flight_unit = in_flight_unit
         self.bytes_max = bytes_max
-        self._waiting: dict[str, tuple[str, int, int]] = {}
-        self._of_unit: dict[str, int] = {}
+        self._waiting: dict[str, tuple[int, int]] = {}
         self._asked: dict[int, int] = {}
         self._unread: dict[Place, deque[tuple[int, int]]] = {}
         self._bytes: dict[Place, int] = {}
@@ -55,9 +49,9 @@ class Pace:
         """Whether everything that is known to be written is stored."""
         return not any(self._unread.values())
 
-    def room(self, unit: str, partition: int, size: int, outcomes: str) -> bool:
-        """Whether a unit's request of ``size`` bytes may be sent now. One alone always may."""
-        if len(self._waiting) >= self.in_flight or self._of_unit.get(unit, 0) >= self.in_flight_unit:
+    def room(self, partition: int, size: int, outcomes: str) -> bool:
+        """Whether a request of ``size`` bytes may be sent now. One alone always may."""
+        if len(self._waiting) >= self.in_flight:
             return False
         expected = self._asked.get(partition, 0) + self.unread((outcomes, partition))
         return not expected or expected + size + OUTCOME_EXTRA <= self.bytes_max
@@ -66,11 +60,10 @@ class Pace:
         """Whether a message to another topic may be written now. One alone always may."""
         return not self.unread(place) or self.unread(place) + size <= self.bytes_max
 
-    def sent(self, id_: str, unit: str, partition: int, size: int) -> None:
-        """A unit's request is on its way."""
+    def sent(self, id_: str, partition: int, size: int) -> None:
+        """A request is on its way."""
         cost = size + OUTCOME_EXTRA
-        self._waiting[id_] = (unit, partition, cost)
-        self._of_unit[unit] = self._of_unit.get(unit, 0) + 1
+        self._waiting[id_] = (partition, cost)
         self._asked[partition] = self._asked.get(partition, 0) + cost
 
     def answered(self, id_: str) -> bool:
@@ -78,9 +71,8 @@ class Pace:
         found = self._waiting.pop(id_, None)
         if found is None:
             return False
-        unit, partition, cost = found
+        partition, cost = found
         self._asked[partition] -= cost
-        self._of_unit[unit] -= 1
         return True
 
     def written(self, place: Place, offset: int, size: int) -> None:

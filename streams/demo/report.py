@@ -20,7 +20,7 @@ def show(result: Result, console: Console) -> None:
     """Print all tables and remarks."""
     console.print()
     console.print(heading(result), style="bold", markup=False)
-    for part in (quality(result), decisions(result), accounts(result)):
+    for part in (quality(result), memory(result), decisions(result), accounts(result)):
         if part is not None:
             console.print(part)
     for note in [*verdict(result), *result.notes]:
@@ -63,6 +63,23 @@ def quality(result: Result) -> Table | None:
     title = f"Rules and model on the same {twins.n:,} decisions ({twins.positives:,} needed documentation)"
     columns = ("95 % intervals", "rules", f"model {result.model or ''}".strip(), "model − rules, in points")
     return table(title, columns, cells, right=columns[1:])
+
+
+def memory(result: Result) -> Table | None:
+    """What both gain by what was remembered."""
+    found = result.memory
+    if found is None:
+        return None
+    measures = (
+        ("accuracy", "accuracy"),
+        ("balanced accuracy", "balanced_accuracy"),
+        ("success (errors by cost)", "success"),
+    )
+    cells = [
+        (name, points(getattr(found.rules, of)), points(getattr(found.model, of))) for name, of in measures
+    ]
+    columns = ("in points", "rules", "model")
+    return table("What the repository's past adds, on the same decisions", columns, cells, right=columns[1:])
 
 
 def decisions(result: Result) -> Table:

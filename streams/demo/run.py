@@ -217,7 +217,7 @@ async def replayed(
         )
         reporter.say("waiting for the last rows")
         await figures.settle(connected, replay, counts)
-        measured = await figures.measure(connected, replay)
+        measured = await figures.measure(connected, replay, agent)
     card = _card(agent)
     asked = [event.at for event in timeline.events if event.kind == "ask"]
     return Result(

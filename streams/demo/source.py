@@ -16,8 +16,8 @@ from pointsman.models.agents.documentation_keeper.git_history import read_git
 from pointsman.models.agents.documentation_keeper.history import Commit, read_commits
 from pointsman.streams.cli.failure import Usage
 
-NEWEST: Final = 20_000
-"""Commits of a git repository that are replayed unless a limit says otherwise: some ten seconds' work."""
+NEWEST: Final = 10_000
+"""Commits of a git repository that are replayed unless a limit says otherwise: some twenty seconds' work."""
 FEW: Final = 100
 """Below so many decisions with known truth an accuracy says next to nothing."""
 ANOTHER: Final = "choose another with --git PATH or --commits FILE"

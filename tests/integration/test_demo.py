@@ -72,6 +72,7 @@ def test_a_small_history_goes_through_whole_and_can_be_explained_afterwards(
     arms = {side["arm"]: side["decisions"] for side in found["sides"] if side["arm"]}
     assert arms == {"control": 6, "candidate": 7}
     assert found["twins"]["n"] == 13
+    assert set(found["memory"]) == {"rules", "model"}
     assert any("only 13 decisions have a known truth" in note for note in found["notes"])
 
     page = open_folder / "page.html"
@@ -101,7 +102,7 @@ def test_a_small_history_goes_through_whole_and_can_be_explained_afterwards(
 
 def test_a_sink_that_stands_still_loses_nothing_though_the_broker_forgets(open_folder: Path) -> None:
     """3,000 requests of 10 KB: outcomes of more than a partition's 5 MiB, which nobody reads for a while."""
-    lines = learnable(repositories=1, commits=3_000)
+    lines = learnable(repositories=8, commits=375)
     for number, each in enumerate(lines):
         each["files"] += [
             {"p": f"src/deep/folder/number{i}/module{number % 7}.py", "a": i, "r": i} for i in range(150)

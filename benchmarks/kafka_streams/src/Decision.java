@@ -28,13 +28,14 @@ final class Decision {
     private final Features features;
     private final Rules rules;
     private final ByteArrayBuilder out = new ByteArrayBuilder();
-    private final double[] row = new double[Features.COUNT];
+    private final double[] row;
     private final List<SerializableString> names = new ArrayList<>();
     private final SerializableString flag;
     private final SerializableString versions;
 
     Decision(Tables tables) {
         features = new Features(tables);
+        row = new double[features.count()];
         rules = new Rules(tables);
         for (String name : tables.list("NAMES")) {
             names.add(new SerializedString(name));
@@ -57,7 +58,7 @@ final class Decision {
             answered(to, answer);
             to.writeFieldName("features");
             to.writeStartObject();
-            for (int i = 0; i < Features.COUNT; i++) {
+            for (int i = 0; i < row.length; i++) {
                 to.writeFieldName(names.get(i));
                 long whole = (long) row[i];
                 if (whole == row[i]) {

@@ -1,18 +1,25 @@
 import java.util.HashSet;
 import java.util.Set;
 
-/** A code change to 29 numbers: models/agents/documentation_keeper/features.py in Java. */
+/** A code change to numbers: models/agents/documentation_keeper/features.py in Java, for units that nothing is known of. */
 final class Features {
-    static final int COUNT = 29;
+    private static final int OWN = 29;
     private static final int GROUPS = 7;
 
     private final PathClasses classes;
     private final Subjects subjects;
+    private final double[] unknown;
     private final Set<String> directories = new HashSet<>();
 
     Features(Tables tables) {
         classes = new PathClasses(tables);
         subjects = new Subjects(tables);
+        unknown = tables.list("UNKNOWN").stream().mapToDouble(Double::parseDouble).toArray();
+    }
+
+    /** How many numbers. */
+    int count() {
+        return OWN + unknown.length;
     }
 
     void of(Request change, double[] row) {
@@ -23,6 +30,7 @@ final class Features {
             row[21 + i] = signals >> i & 1;
         }
         row[28] = change.bodyLines;
+        System.arraycopy(unknown, 0, row, OWN, unknown.length);
     }
 
     private void files(Request change, double[] row) {

@@ -62,6 +62,12 @@ def features(inputs: Sequence[CodeChange], seen: Sequence[Seen]) -> list[Row]:
     return [_row(change, values) for change, (_, values) in zip(inputs, seen, strict=True)]
 
 
+def forgetful(rows: Sequence[Row]) -> list[Row]:
+    """The rows of the same changes in repositories of which nothing is known."""
+    own = len(NAMES) - len(memory.NAMES)
+    return [row[:own] + memory.UNKNOWN for row in rows]
+
+
 def _row(change: CodeChange, values: Values) -> Row:
     bits, words = subject.signals(change.subject)
     sources: list[str] = []

@@ -64,7 +64,7 @@ def inputs() -> list[dict[str, Any]]:
     found: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
     for subject, path, added in itertools.product(subjects, paths, (1, 10, 80, 400)):
         given = {"repository": "octo/engine", "subject": subject, "files": [{"path": path, "added": added}]}
-        (row,) = agent.features([msgspec.convert(given, agent.input_type)])
+        (row,) = agent.rows([msgspec.convert(given, agent.input_type)])
         same = agent.rules.decide([row])[0].prediction == model.decide([row])[0].prediction
         found[same].append(given)
     assert found[False], "they agree on everything; ask other things"

@@ -11,8 +11,10 @@ import msgspec
 import pytest
 from rich.console import Console
 
+from pointsman.models.agents.documentation_keeper import AGENT
 from pointsman.models.evaluate import Estimate
-from pointsman.streams.demo.figures import Result, Side, example, twins
+from pointsman.models.ml import MlDecider
+from pointsman.streams.demo.figures import Result, Side, example, memory, twins
 from pointsman.streams.demo.progress import Reporter, plain
 from pointsman.streams.demo.report import interval, points, show, verdict
 from pointsman.streams.settings import Loaded, Settings, load
@@ -41,7 +43,7 @@ def result(**changes: Any) -> Result:
         "rollout_percent": 50.0, "model": "2026.1.1", "requests": 4, "outcomes": 4, "rows": 4, "doubled": 0,
         "feedback": 6, "ledger": ledger, "differences": [], "seconds": 2.0, "per_second": 2.0,
         "sides": [side, msgspec.structs.replace(side, source="ml", arm="candidate", decisions=3)],
-        "twins": twins([known(1, YES, NO, YES), known(2, NO, NO, NO)]), "labelled": 2,
+        "twins": twins([known(1, YES, NO, YES), known(2, NO, NO, NO)]), "memory": None, "labelled": 2,
         "fallbacks": {"model_timeout": 1}, "signals": {"accepted": 3, "reverted": 1}, "example": "run-1",
         "notes": ["a note [in brackets]"], "explain": "pointsman explain run-1",
     }  # fmt: skip
@@ -69,6 +71,36 @@ def test_both_arms_are_measured_on_the_decisions_that_both_answered() -> None:
     assert (found.rules.accuracy.value, found.model.accuracy.value) == (0.5, 1.0)
     assert found.model_minus_rules.accuracy.value == 0.5
     assert found.rules.success.value == pytest.approx((0 + 1 + 1 + 0.6) / 4)  # missed 2.5, needless 1
+
+
+def test_what_remembering_adds_is_measured_against_the_same_changes_in_a_repository_that_nobody_knows() -> (
+    None
+):
+    inputs = [msgspec.convert(each, AGENT.input_type) for each in AGENT.examples]
+    unknown = AGENT.rows(inputs)
+    rows = {f"run-{number}": row for number, row in enumerate(unknown)}
+    same = [known(n, YES, rules.prediction, None) for n, rules in enumerate(AGENT.rules.decide(unknown))]
+    assert AGENT.model is not None
+    model = MlDecider.load(AGENT.model, AGENT.predictions).decide(unknown)
+    same = [
+        msgspec.structs.replace(each, ml=answer.prediction) for each, answer in zip(same, model, strict=True)
+    ]
+    nothing = memory(same, rows, AGENT)
+    assert nothing is not None
+    assert nothing.rules.accuracy.value == nothing.model.accuracy.value == 0.0
+
+    other = [msgspec.structs.replace(each, rules=YES, ml=YES) for each in same]
+    added = memory(other, rows, AGENT)
+    assert added is not None
+    wrong = [sum(each.rules != YES for each in same), sum(each.ml != YES for each in same)]
+    assert added.rules.accuracy.value == pytest.approx(wrong[0] / len(same))
+    assert added.model.accuracy.value == pytest.approx(wrong[1] / len(same))
+    assert "What the repository's past adds" in shown(result(memory=added))
+
+
+def test_nothing_is_said_of_remembering_where_no_model_answered() -> None:
+    assert memory([known(1, YES, YES, None)], {}, AGENT) is None
+    assert "past adds" not in shown(result())
 
 
 def test_without_a_pair_there_is_nothing_to_compare() -> None:

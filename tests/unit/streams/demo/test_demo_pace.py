@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,26 +19,24 @@ class Pacing(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.pace = Pace(in_flight=5, bytes_max=BYTES, in_flight_unit=2)
+        self.pace = Pace(in_flight=5, bytes_max=BYTES)
         self.number = 0
-        self.waiting: dict[str, tuple[str, int, int]] = {}
+        self.waiting: dict[str, tuple[int, int]] = {}
         self.log: list[list[int]] = [[] for _ in range(PARTITIONS)]
         self.stored = [0] * PARTITIONS
 
-    @rule(
-        unit=st.sampled_from("uvwx"), partition=st.integers(0, PARTITIONS - 1), size=st.integers(1, 2 * BYTES)
-    )
-    def send(self, unit: str, partition: int, size: int) -> None:
-        if self.pace.room(unit, partition, size, OUT):
+    @rule(partition=st.integers(0, PARTITIONS - 1), size=st.integers(1, 2 * BYTES))
+    def send(self, partition: int, size: int) -> None:
+        if self.pace.room(partition, size, OUT):
             self.number += 1
-            self.pace.sent(str(self.number), unit, partition, size)
-            self.waiting[str(self.number)] = (unit, partition, size)
+            self.pace.sent(str(self.number), partition, size)
+            self.waiting[str(self.number)] = (partition, size)
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
     def answer(self, data: st.DataObject) -> None:
         id_ = data.draw(st.sampled_from(sorted(self.waiting)))
-        _, partition, size = self.waiting.pop(id_)
+        partition, size = self.waiting.pop(id_)
         self.pace.written((OUT, partition), len(self.log[partition]), size + OUTCOME_EXTRA)
         self.log[partition].append(size + OUTCOME_EXTRA)
         assert self.pace.answered(id_)
@@ -59,14 +55,10 @@ class Pacing(RuleBasedStateMachine):
         assert self.pace.waiting == len(self.waiting) <= 5
 
     @invariant()
-    def no_unit_has_more_on_its_way_than_it_may(self) -> None:
-        assert max(Counter(unit for unit, _, _ in self.waiting.values()).values(), default=0) <= 2
-
-    @invariant()
     def no_partition_holds_more_than_it_keeps(self) -> None:
         """But for one message alone, which must get through however large it is."""
         for partition in range(PARTITIONS):
-            coming = [size + OUTCOME_EXTRA for _, where, size in self.waiting.values() if where == partition]
+            coming = [size + OUTCOME_EXTRA for where, size in self.waiting.values() if where == partition]
             unread = self.log[partition][self.stored[partition] :]
             assert sum(coming) + sum(unread) <= BYTES or len(coming) + len(unread) == 1
 
@@ -74,7 +66,7 @@ class Pacing(RuleBasedStateMachine):
     def nobody_waits_for_ever(self) -> None:
         """With nothing on its way there is room for anything."""
         if not self.waiting and self.pace.stored_all:
-            assert all(self.pace.room("u", partition, 10**9, OUT) for partition in range(PARTITIONS))
+            assert all(self.pace.room(partition, 10**9, OUT) for partition in range(PARTITIONS))
 
 
 TestPacing = Pacing.TestCase
@@ -103,7 +95,7 @@ def test_an_outcome_that_nobody_waits_for_is_told_apart() -> None:
     assert not Pace().answered("foreign")
 
 
-@pytest.mark.parametrize("wrong", [{"in_flight": 0}, {"bytes_max": 0}, {"in_flight_unit": 0}])
+@pytest.mark.parametrize("wrong", [{"in_flight": 0}, {"bytes_max": 0}])
 def test_a_pace_that_could_never_send_is_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         Pace(**wrong)
