@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
-from pointsman.models import estimators, trees
+from pointsman.models import drift, estimators, trees
 from pointsman.models.confidence import DECIMALS
 from pointsman.models.evaluate import Costs, Difference, Quality
 from pointsman.models.resample import MacroPair
@@ -150,6 +150,8 @@ class Card(Struct, frozen=True, kw_only=True):
     left_out: LeftOut | None = None
     importances: list[Importance] = []
     trade_off: list[TradeOff] = []
+    reference: drift.Reference | None = None
+    """What the training part was like, for the drift watch."""
     notes: list[str] = []
     model_file: str = estimators.FILE
     model_sha256: str = ""
@@ -202,6 +204,8 @@ def load_card(folder: Path) -> Card:
         raise ModelArtifactError(file, f"threshold is {card.threshold}, expected between 0 and 1")
     if len(card.medians) != len(card.feature_names):
         raise ModelArtifactError(file, "medians and feature_names differ in length")
+    if card.reference is not None and (wrong := drift.problem(card.reference, card.feature_names)):
+        raise ModelArtifactError(file, wrong)
     if (
         Path(card.model_file).name != card.model_file
         or card.model_file in _NO_FILES

@@ -222,6 +222,28 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             description="Age at which figures by the minute and hour go, on TimescaleDB's full edition; 0: never."
         ),
     ] = 0
+    drift_sample_percent: Annotated[
+        Percent, Meta(description="Share of the decisions that the drift watch counts; 0: no drift watch.")
+    ] = 5.0
+    drift_window_h: Annotated[
+        int,
+        Meta(ge=1, le=8_760, description="Hours that it compares with the training part, up to now."),
+    ] = 24
+    drift_decisions_min: Annotated[
+        Positive, Meta(description="With fewer counted decisions in the window nothing has drifted.")
+    ] = 500
+    drift_effect_min: Annotated[
+        float,
+        Meta(gt=0, le=100, description="Population stability index from which a feature may have drifted."),
+    ] = 0.25
+    drift_alpha: Annotated[
+        float,
+        Meta(
+            gt=0,
+            lt=1,
+            description="It must also be that unlikely by chance, all features of an agent together.",
+        ),
+    ] = 0.01
     metrics_host: Annotated[str, Meta(description="Where /metrics, /health and /ready listen.")] = "127.0.0.1"
     metrics_port: Annotated[
         int,

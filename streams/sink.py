@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 
+from pointsman.models.drift import Limits
 from pointsman.models.satisfaction import WEIGHTS
 from pointsman.schemas.codec import to_builtins
 from pointsman.streams import metrics
 from pointsman.streams.commit import Committer
 from pointsman.streams.condition import of_lane
+from pointsman.streams.drifts import DRIFTS
 from pointsman.streams.errors import PositionConflict
 from pointsman.streams.lane import Lane
 from pointsman.streams.output import Committed, Output
@@ -29,11 +31,13 @@ from pointsman.streams.standing import STANDINGS
 from pointsman.streams.store.audit import AuditStore
 from pointsman.streams.store.batch import SinkBatch
 from pointsman.streams.store.check import ledger_check
+from pointsman.streams.store.drift import Watch
 from pointsman.streams.store.errors import OffsetConflict, StoreUnavailable
 from pointsman.streams.topics import Names
 
 if TYPE_CHECKING:
     from pointsman.models.measure import Measure
+    from pointsman.models.watch import Watched
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +59,8 @@ FORGET_EVERY: Final = 60
 """Every so many times hours that are past their retention go."""
 STANDINGS_EVERY_S: Final = 15.0
 """Between two looks at success and satisfaction: as often as Prometheus usually asks."""
+DRIFT_EVERY_S: Final = 60.0
+"""Between two looks at the drift of what models are asked."""
 TOPIC_STRIDE: Final = 1_000_000
 """More than a topic has partitions: each topic's partition is a loop of its own here."""
 
@@ -62,11 +68,14 @@ TOPIC_STRIDE: Final = 1_000_000
 class SinkLane(Lane):
     """A lane whose loops each hold one partition of one topic: their positions are compared one by one."""
 
-    def __init__(self, *, store: AuditStore, measures: Sequence[Measure] = (), **options: Any) -> None:
-        """``measures``: of the agents that this worker knows."""
+    def __init__(
+        self, *, store: AuditStore, measures: Sequence[Measure] = (), watch: Watch, **options: Any
+    ) -> None:
+        """``measures``: of the agents that this worker knows; ``watch``: those whose drift is watched."""
         super().__init__(**options)
         self.store = store
         self._measures = measures
+        self._drift = watch
         self.ledger_differences: int | None = None
         """None until the first check."""
 
@@ -155,6 +164,28 @@ class SinkLane(Lane):
                 logger.debug("success and satisfaction are not known: %s", error)
             await self.sleep(STANDINGS_EVERY_S if told else SWEEP_EVERY_S)
 
+    @Lane.task
+    async def _look_for_drift(self) -> None:
+        """Compare the last hours with what models were trained on, for rows and metrics."""
+        settings = self.settings
+        hours, days = settings.drift_window_h, settings.aggregate_retention_days
+        limits = Limits(
+            decisions=settings.drift_decisions_min,
+            effect=settings.drift_effect_min,
+            alpha=settings.drift_alpha,
+        )
+        looks = 0
+        while self._drift and not self.should_stop:
+            try:
+                DRIFTS.show(await self.store.drifts(limits, hours))
+                if looks % FORGET_EVERY == 0:
+                    await self.store.forget_drift(hours, days)
+                looks += 1
+            except StoreUnavailable as error:
+                DRIFTS.show([])  # rather nothing than what was true once
+                logger.debug("drift is not known: %s", error)
+            await self.sleep(DRIFT_EVERY_S if looks else SWEEP_EVERY_S)
+
     async def on_stop(self) -> None:
         """Drain, then let the database go."""
         await super().on_stop()
@@ -235,9 +266,13 @@ def sink_lane(
     dsn: str,
     cluster: str,
     measures: Sequence[Measure] = (),
+    watched: Sequence[Watched] = (),
     embedded: bool = False,
 ) -> SinkLane:
-    """The lane that writes rows. ``cluster`` is Kafka's id: offsets of another cluster mean nothing here."""
+    """The lane that writes rows. ``cluster`` is Kafka's id: offsets of another cluster mean nothing here.
+
+    ``measures``, ``watched``: of the agents that this worker knows, and of those whose models say what they were trained on.
+    """
 
     def factory(
         lane: Lane, _number: int, owned: tuple[TopicPartition, ...]
@@ -248,10 +283,18 @@ def sink_lane(
         work = SinkWork(tp, names, cluster, dead_letters, bytes_max, generation, settings.feedback_keys)
         return work, lambda: Database(store, tp, cluster, generation, lane.servers)
 
-    store = AuditStore(dsn)
+    watch = Watch(watched, settings.drift_sample_percent)
+    unwatched = {each.agent for each in measures} - {each.watched.agent for each in watch.agents()}
+    if unwatched:
+        logger.info(
+            "no drift watch: no model, no reference in its card, or no sample",
+            extra={"agents": sorted(unwatched)},
+        )
+    store = AuditStore(dsn, watch=watch)
     return SinkLane(
         store=store,
         measures=measures,
+        watch=watch,
         name=LANE,
         topics=[names.outcomes, names.shadows, names.feedback, names.summaries, names.dead_letters],
         group=f"{settings.group}-sink",

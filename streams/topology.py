@@ -81,10 +81,13 @@ def build(
     if "sink" in settings.lanes:
         # outcomes, shadow answers, feedback, dead letters, ledgers -> rows, exactly once by offsets in the database
         from pointsman.models.measure import measure_of  # noqa: PLC0415
+        from pointsman.models.watch import watched  # noqa: PLC0415
         from pointsman.streams.sink import sink_lane  # noqa: PLC0415 - a worker that only decides needs no driver
 
         measures = [measure_of(agent) for agent in agents.values()]
-        parts.sink = sink_lane(dsn=dsn, cluster=cluster, measures=measures, **shared)
+        parts.sink = sink_lane(
+            dsn=dsn, cluster=cluster, measures=measures, watched=watched(agents.values()), **shared
+        )
 
     if "live" in settings.lanes:
         # decision-summaries -> windowed figures, in tables that must have as many partitions as their source

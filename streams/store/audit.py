@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Self
 import psycopg
 
 from pointsman.models.satisfaction import Signal, Weight
-from pointsman.streams.store import feedback, rollup, truths, writes
+from pointsman.streams.store import drift, feedback, rollup, truths, writes
 from pointsman.streams.store import measures as told
 from pointsman.streams.store.batch import SinkBatch, WriteResult
 from pointsman.streams.store.errors import OffsetConflict, StoreUnavailable, translated
@@ -26,6 +26,7 @@ from pointsman.streams.store.queries import load
 from pointsman.streams.store.rows import Packer
 
 if TYPE_CHECKING:
+    from pointsman.models.drift import Limits
     from pointsman.models.measure import Measure
 
 _SQL: Final = load("audit.sql")
@@ -47,12 +48,22 @@ class AuditStore:
     """
 
     def __init__(
-        self, dsn: str, *, connections_max: int = 4, wait_s: float = 5.0, deadline_s: float = 30.0
+        self,
+        dsn: str,
+        *,
+        connections_max: int = 4,
+        wait_s: float = 5.0,
+        deadline_s: float = 30.0,
+        watch: drift.Watch | None = None,
     ) -> None:
-        """``deadline_s`` bounds a whole call, lock waits included; ``wait_s`` the wait for a connection."""
+        """``deadline_s`` bounds a whole call, lock waits included; ``wait_s`` the wait for a connection.
+
+        ``watch``: whose drift is watched; none by default.
+        """
         self._pool = make_pool(dsn, connections_max, wait_s)
         self._deadline_s = deadline_s
         self._packer = Packer()
+        self._watch = watch or drift.Watch([], 0.0)
         self._topics: dict[tuple[str, str], int] = {}
 
     async def open(self) -> None:
@@ -131,9 +142,13 @@ class AuditStore:
         async with self._pool.connection() as connection, connection.transaction():
             await _advance(connection, batch)
             if batch.outcomes:
-                await writes.outcomes(connection, self._packer, batch, topic_ids, result, careful=careful)
+                written = await writes.outcomes(
+                    connection, self._packer, batch, topic_ids, result, careful=careful
+                )
+                await drift.add(connection, self._watch.outcomes(written))
             if batch.shadows:
-                await writes.shadows(connection, batch.shadows, topic_ids, result, careful=careful)
+                answers = await writes.shadows(connection, batch.shadows, topic_ids, result, careful=careful)
+                await drift.add(connection, self._watch.shadows(answers))
             if batch.feedback:
                 authorised = batch.authorised or [False] * len(batch.feedback)
                 await feedback.write(connection, batch.feedback, authorised, batch.partition, result)
@@ -181,6 +196,16 @@ class AuditStore:
         """Success and satisfaction of the last hour and day. Raises `StoreUnavailable`."""
         async with self.connection() as connection:
             return await told.standings(connection)
+
+    async def drifts(self, limits: Limits, hours: int) -> list[drift.Drifted]:
+        """How the decisions of the last hours stand to what models were trained on. Raises `StoreUnavailable`."""
+        async with self.connection() as connection:
+            return await drift.look(connection, self._watch, limits, hours)
+
+    async def forget_drift(self, hours: int, days: int) -> None:
+        """Delete counts older than the window, and what came of them after so many days. Raises `StoreUnavailable`."""
+        async with self.connection() as connection:
+            await drift.forget(connection, hours, days)
 
     @asynccontextmanager
     async def _deadline(self) -> AsyncIterator[None]:

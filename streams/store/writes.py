@@ -77,15 +77,18 @@ async def outcomes(
     result: WriteResult,
     *,
     careful: bool,
-) -> None:
-    """Outcomes into guard, audit, contents and aggregates. Raises UniqueViolation if not ``careful`` enough."""
+) -> list[Outcome]:
+    """Outcomes into guard, audit, contents and aggregates; those that were new. The lock of their partitions is held then.
+
+    Raises UniqueViolation if not ``careful`` enough.
+    """
     pairs = list(zip(batch.outcomes, batch.trace_ids or [None] * len(batch.outcomes), strict=True))
     keys = [rows.guard(outcome, topic_ids[outcome.place.topic]) for outcome in batch.outcomes]
     if careful:
         pairs = firsts(pairs, keys, await claim(connection, "claim_places", keys))
         result.duplicates += len(keys) - len(pairs)
         if not pairs:
-            return
+            return []
     else:
         await copy(connection, "copy_places", [rows.guard_rows(keys)])
     contents: list[list[bytes]] = []
@@ -99,10 +102,12 @@ async def outcomes(
 
     await copy(connection, "copy_decisions", decisions())
     await copy(connection, "copy_contents", contents)
-    await _histories(connection, [outcome for outcome, _ in pairs if outcome.history], topic_ids)
-    await _add_minutes(connection, minutes.fold([outcome for outcome, _ in pairs]))
-    await truths.with_outcomes(connection, [outcome for outcome, _ in pairs], topic_ids)
-    result.outcomes += len(pairs)
+    written = [outcome for outcome, _ in pairs]
+    await _histories(connection, [outcome for outcome in written if outcome.history], topic_ids)
+    await _add_minutes(connection, minutes.fold(written))
+    await truths.with_outcomes(connection, written, topic_ids)
+    result.outcomes += len(written)
+    return written
 
 
 async def _histories(connection: Connection, given: Sequence[Outcome], topic_ids: Mapping[str, int]) -> None:
@@ -138,8 +143,11 @@ async def shadows(
     result: WriteResult,
     *,
     careful: bool,
-) -> None:
-    """Shadow answers into guard and table. Raises UniqueViolation if not ``careful`` enough."""
+) -> Sequence[ShadowAnswer]:
+    """Shadow answers into guard and table; those that were new. The lock of their partitions is held then.
+
+    Raises UniqueViolation if not ``careful`` enough.
+    """
     kept = given
     if careful:
         keys = [rows.shadow_guard(shadow, topic_ids[shadow.place.topic]) for shadow in given]
@@ -151,6 +159,7 @@ async def shadows(
     await copy(connection, "copy_shadows", [packed])
     await truths.with_shadows(connection, kept, topic_ids)
     result.shadows += len(kept)
+    return kept
 
 
 async def ledgers(

@@ -16,6 +16,7 @@ from pointsman.schemas.codec import DEPTH_MAX
 from pointsman.schemas.feedback import KINDS
 from pointsman.streams import metrics
 from pointsman.streams.cli import failure
+from pointsman.streams.drifts import Drifts
 from pointsman.streams.model.breaker import BreakerPolicy
 from pointsman.streams.model.failure import Reason
 from pointsman.streams.model.observe import ServerMetrics
@@ -54,7 +55,8 @@ def collected() -> list[tuple[str, tuple[str, ...], str]]:
             if isinstance(each, MetricWrapperBase):
                 total = "_total" if each._type == "counter" else ""
                 found.append((f"{each._name}{total}", each._labelnames, each._documentation + suffix))
-    found += [(each.name, tuple(each._labelnames), each.documentation) for each in Standings().collect()]
+    families = [*Standings().collect(), *Drifts().collect()]
+    found += [(each.name, tuple(each._labelnames), each.documentation) for each in families]
     return found
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import numpy as np
 
-from pointsman.models import artifact, evaluate
+from pointsman.models import artifact, drift, evaluate
 from pointsman.models.agents.documentation_keeper import features, rules, trials
 from pointsman.models.agents.documentation_keeper.dataset import (
     CALIBRATES,
@@ -266,6 +266,9 @@ def _judged(card: Card, data: Dataset, chosen: _Fitted, seed: int, progress: Pro
         left_out=left_out,
         importances=importances,
         trade_off=trials.trade_off(data, chosen.scores),
+        reference=drift.reference(
+            features.NAMES, data.matrix[data.part == TRAINS], chosen.scores[data.part == TRAINS]
+        ),
     )
 
 

@@ -130,6 +130,7 @@ PIPELINE: list[Round] = [
         "ModelRestarts": ("> 2\n", "> 9\n"),
         "FallbacksMany": ("> 0.05", "> 0.11"),
         "ShadowsMissed": ("> 0.1\n", "> 0.3\n"),
+        "Drift": ("== 1", "== 0"),
         "FeedbackUnsigned": ("> 0\n", "> 9\n"),
     },
     {
@@ -142,6 +143,7 @@ PIPELINE: list[Round] = [
         "ModelRestarts": ("> 2\n", "> 0.5\n"),
         "FallbacksMany": ("> 0.05", "> 0.039"),
         "ShadowsMissed": ("> 0.1\n", "> 0.04\n"),
+        "Drift": ("for: 15m", "for: 5m"),
         "FeedbackUnsigned": ("[15m]", "[30m]"),
         "LostOffsets": ("[15m]", "[30m]"),
     },
@@ -149,6 +151,7 @@ PIPELINE: list[Round] = [
         "DeadLettersMany": (">= 10", ">= 2"),
         "FallbacksMany": (">= 5", ">= 0.5"),
         "ShadowsMissed": (">= 20", ">= 2"),
+        "Drift": ("count by (agent) (max by (agent, feature) (", "count by (agent, feature) (max by (agent, feature) ("),
     },
     {"FallbacksMany": ('{arm="candidate"}', "")},
 ]  # fmt: skip

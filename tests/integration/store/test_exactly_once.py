@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from aiokafka import TopicPartition
 
-from pointsman.schemas.outcome import Place
+from pointsman.schemas.outcome import Outcome, Place
 from pointsman.schemas.summary import Ledger, Summary
 from pointsman.streams.sink import Database
 from pointsman.streams.store import AuditStore, DeadLetter, OffsetConflict, StoreUnavailable, WriteResult
@@ -161,9 +161,10 @@ async def test_a_new_owner_ends_what_a_stalled_one_left_open(
     stalled = asyncio.Event()
     never = asyncio.Event()
 
-    async def stall(*_: object, **__: object) -> None:
+    async def stall(*_: object, **__: object) -> list[Outcome]:
         stalled.set()
         await never.wait()
+        return []
 
     async with AuditStore(migrated) as old, AuditStore(migrated, deadline_s=20) as new:
         with pytest.MonkeyPatch.context() as patched:
@@ -198,9 +199,10 @@ async def test_a_new_owner_leaves_the_writers_of_other_partitions_alone(migrated
     stalled = asyncio.Event()
     go_on = asyncio.Event()
 
-    async def wait(*_: object, **__: object) -> None:
+    async def wait(*_: object, **__: object) -> list[Outcome]:
         stalled.set()
         await go_on.wait()
+        return []
 
     async with AuditStore(migrated) as store, AuditStore(migrated) as new:
         with pytest.MonkeyPatch.context() as patched:

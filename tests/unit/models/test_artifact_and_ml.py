@@ -21,7 +21,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import FunctionTransformer
 
-from pointsman.models import artifact, estimators
+from pointsman.models import artifact, drift, estimators
 from pointsman.models.agents.documentation_keeper import AGENT
 from pointsman.models.artifact import Calibration, Card, ModelArtifactError, Probe, load_card, load_scorer
 from pointsman.models.confidence import judge
@@ -70,7 +70,12 @@ def boosted() -> Any:
 def linear_card(features: int = 3, **changes: Any) -> Card:
     names = tuple(f"f{i}" for i in range(features))
     card = msgspec.structs.replace(
-        CARD, feature_names=names, medians=(0.0,) * features, calibration=Calibration(1.0, 0.0), probes=[]
+        CARD,
+        feature_names=names,
+        medians=(0.0,) * features,
+        calibration=Calibration(1.0, 0.0),
+        probes=[],
+        reference=None,
     )
     return msgspec.structs.replace(card, **changes)
 
@@ -129,6 +134,15 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
 def test_a_card_that_is_none_is_refused(folder: Path, text: bytes) -> None:
     (folder / "card.json").write_bytes(text)
     with pytest.raises(ModelArtifactError, match="is no model card"):
+        load_card(folder)
+
+
+def test_a_reference_of_other_features_is_refused(folder: Path) -> None:
+    reference = drift.reference(CARD.feature_names, np.zeros((3, len(CARD.feature_names))), np.zeros(3))
+    rewrite(folder, reference=reference)
+    assert load_card(folder).reference == reference
+    rewrite(folder, reference=drift.Reference(reference.bins[1:]))
+    with pytest.raises(ModelArtifactError, match="reference is not of feature_names"):
         load_card(folder)
 
 

@@ -56,6 +56,8 @@ def test_the_card_says_what_it_is(trained: Path, commits: Path) -> None:
     assert card.feature_names == AGENT.feature_names
     assert [c.chosen for c in card.candidates].count(True) == 1
     assert card.metrics.never.balanced_accuracy.value == 0.5
+    assert card.reference is not None
+    assert {sum(bins.counts) for bins in card.reference.bins} == {card.data.trained_on}
 
 
 def test_the_same_data_gives_the_same_model_bytes(trained: Path, commits: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from pointsman.streams import metrics
 from pointsman.streams.alerts import Limits, agent_rules, camel, everything, filled
 from pointsman.streams.cli import alerts as commands
 from pointsman.streams.decisions.latency import EDGES_S
+from pointsman.streams.drifts import Drifts
 from pointsman.streams.model.observe import ServerMetrics
 from pointsman.streams.standing import Standings
 from tests.support.alerts import RULE_FILES, rules
@@ -35,7 +36,8 @@ ALL_RULES = [(file, rule) for file in RULE_FILES for rule in rules(file)]
 def known() -> dict[str, set[str]]:
     """Every metric of ours, as Prometheus shows it, with its labels."""
     found = {"pointsman_decision_seconds": {"agent", "arm"}, **OF_PROMETHEUS}
-    found |= {each.name: set(each._labelnames) for each in Standings().collect()}
+    families = [*Standings().collect(), *Drifts().collect()]
+    found |= {each.name: set(each._labelnames) for each in families}
     for holder in (vars(metrics), vars(ServerMetrics())):
         for each in holder.values():
             if isinstance(each, MetricWrapperBase):
