@@ -61,7 +61,7 @@ def test_a_contender_answers_every_message(
             outcome["fallback_reason"] is not None
         ):  # a machine so busy that the lane's model missed its deadline
             continue
-        assert outcome.keys() == ours[key].keys()
+        assert outcome.keys() - {"state"} == ours[key].keys()  # others keep none
         assert content(outcome) == content(ours[key])
 
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 
-from pointsman.streams.decisions import remember as module
+from pointsman.streams import log_end as module
 from pointsman.streams.decisions.duplicates import Answered, key
 from pointsman.streams.decisions.remember import remember
 from tests.builders import outcome
