@@ -202,6 +202,6 @@ def changed(known: Shapes, now: Shapes) -> str:
         ):  # less is a broker that does not know all yet: Kafka takes none away
             problems.append(
                 f"topic {name} had {was.partitions} partitions and has {shape.partitions}: its keys lie elsewhere now;"
-                " give all topics the same number (`pointsman topics check`)"
+                f" stop every worker, then `pointsman topics grow --partitions {shape.partitions}`"
             )
     return "; ".join(problems) + ("; then restart every worker" if problems else "")

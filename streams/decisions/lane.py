@@ -9,6 +9,7 @@ from aiokafka import TopicPartition
 
 from pointsman.models.agent import Agent
 from pointsman.models.state import DAY_S, Limits
+from pointsman.streams import layout
 from pointsman.streams.commit import AtLeastOnce, Committer
 from pointsman.streams.decisions.ask import Scorer
 from pointsman.streams.decisions.duplicates import Answered
@@ -87,6 +88,9 @@ def decision_lane(
 
         return work, committer
 
+    async def begin(lane: Lane) -> None:
+        await layout.verify(lane.admin, lane.group, names, lane.watch.known, partitions[names.requests])
+
     delays_s = _delays(names, settings)
     lane = Lane(
         name="decisions",
@@ -102,6 +106,7 @@ def decision_lane(
         static=embedded,
         at_once=settings.batches_at_once_max,
         share=shared if transactional else None,
+        begin=None if embedded else begin,
     )
     return lane
 
