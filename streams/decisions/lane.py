@@ -14,6 +14,7 @@ from pointsman.streams.commit import AtLeastOnce, Committer
 from pointsman.streams.decisions.ask import Scorer
 from pointsman.streams.decisions.duplicates import Answered
 from pointsman.streams.decisions.latency import observe
+from pointsman.streams.decisions.placed import PlacedWork
 from pointsman.streams.decisions.remember import remember
 from pointsman.streams.decisions.runtime import runtimes
 from pointsman.streams.decisions.turn import Turn
@@ -81,12 +82,17 @@ def decision_lane(
         lane: Lane, number: int, owned: tuple[TopicPartition, ...]
     ) -> tuple[Work, Callable[[], Committer]]:
         requests = next(tp for tp in owned if tp.topic == names.requests)
-        work = DecisionWork(requests, around, lambda: lane.wake(number))
+        work: Work = DecisionWork(requests, around, lambda: lane.wake(number))
+        if learns and not embedded:
+            work = PlacedWork(work, number, partitions[names.requests], unmoved)
 
         def committer() -> Committer:
             return _committer(lane, owned, number, transactional=transactional, embedded=embedded)
 
         return work, committer
+
+    async def unmoved() -> None:
+        await lane.watch.verify(lane.admin, (names.requests, names.feedback))
 
     async def begin(lane: Lane) -> None:
         await layout.verify(lane.admin, lane.group, names, lane.watch.known, partitions[names.requests])
