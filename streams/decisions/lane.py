@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from aiokafka import TopicPartition
@@ -84,18 +85,9 @@ def decision_lane(
         requests = next(tp for tp in owned if tp.topic == names.requests)
         work: Work = DecisionWork(requests, around, lambda: lane.wake(number))
         if learns and not embedded:
-            work = PlacedWork(work, number, partitions[names.requests], unmoved)
-
-        def committer() -> Committer:
-            return _committer(lane, owned, number, transactional=transactional, embedded=embedded)
-
-        return work, committer
-
-    async def unmoved() -> None:
-        await lane.watch.verify(lane.admin, (names.requests, names.feedback))
-
-    async def begin(lane: Lane) -> None:
-        await layout.verify(lane.admin, lane.group, names, lane.watch.known, partitions[names.requests])
+            work = _placed(work, lane, names, number, partitions)
+        kind = {"transactional": transactional, "embedded": embedded}
+        return work, partial(_committer, lane, owned, number, **kind)
 
     delays_s = _delays(names, settings)
     lane = Lane(
@@ -112,9 +104,21 @@ def decision_lane(
         static=embedded,
         at_once=settings.batches_at_once_max,
         share=shared if transactional else None,
-        begin=None if embedded else begin,
+        begin=None if embedded else partial(_begin, names, partitions),
     )
     return lane
+
+
+async def _begin(names: Names, partitions: Mapping[str, int], lane: Lane) -> None:
+    """Raises `TopicProblem` where what is kept of units lies as for another number of partitions."""
+    await layout.verify(lane.admin, lane.group, names, lane.watch.known, partitions[names.requests])
+
+
+def _placed(work: Work, lane: Lane, names: Names, number: int, partitions: Mapping[str, int]) -> PlacedWork:
+    """The same, for records that belong to the partition as the lane knows the topics."""
+    inputs = (names.requests, names.feedback)
+
+    return PlacedWork(work, number, partitions[names.requests], lambda: lane.watch.verify(lane.admin, inputs))
 
 
 def snapshot(settings: Settings, topic_id: str, partition: int) -> Snapshot | None:
