@@ -57,9 +57,7 @@ def decision_lane(
         await remember(servers, tp, answered, ids_max=ids_max(), window_s=settings.duplicate_window_s)
 
     def state(partition: int) -> PartitionState:
-        generation = lane.watch.known[names.state].id if learns and transactional else ""
-        kept = snapshot(settings, generation, partition)
-        return PartitionState(agents, limits(settings), snapshot=kept, at_least_once=not transactional)
+        return _state(lane, names, agents, partition, transactional=transactional)
 
     around = Surroundings(
         names=names,
@@ -86,8 +84,7 @@ def decision_lane(
         work: Work = DecisionWork(requests, around, lambda: lane.wake(number))
         if learns and not embedded:
             work = _placed(work, lane, names, number, partitions)
-        kind = {"transactional": transactional, "embedded": embedded}
-        return work, partial(_committer, lane, owned, number, **kind)
+        return work, partial(_committer, lane, owned, number, transactional=transactional, embedded=embedded)
 
     delays_s = _delays(names, settings)
     lane = Lane(
@@ -107,6 +104,15 @@ def decision_lane(
         begin=None if embedded else partial(_begin, names, partitions),
     )
     return lane
+
+
+def _state(
+    lane: Lane, names: Names, agents: Mapping[str, Agent], partition: int, *, transactional: bool
+) -> PartitionState:
+    """Empty; with a snapshot of the topic as the lane knows it, where that is written in transactions."""
+    shape = lane.watch.known.get(names.state)
+    kept = snapshot(lane.settings, shape.id if shape and transactional else "", partition)
+    return PartitionState(agents, limits(lane.settings), snapshot=kept, at_least_once=not transactional)
 
 
 async def _begin(names: Names, partitions: Mapping[str, int], lane: Lane) -> None:
