@@ -37,7 +37,7 @@ class Placed(NamedTuple):
     """One entry, sortable: entries of a partition stay in their order, those of several go by time."""
 
     at: float
-    """The latest change up to this one, in its partition."""
+    """When it was changed. Where a clock went back it follows what stands before it at once."""
     partition: int
     number: int
     unit: str
@@ -95,7 +95,6 @@ def move(held: Sequence[Mapping[bytes, bytes]], before: int, after: int, home: H
 
 def _placed(partition: int, held: Mapping[bytes, bytes]) -> Iterator[Placed]:
     """A partition's entries in their order; without what is no unit's."""
-    latest = 0.0
     for number, (key, value) in enumerate(held.items()):
         try:
             _, _, kind, unit, _ = _key(key)
@@ -104,5 +103,4 @@ def _placed(partition: int, held: Mapping[bytes, bytes]) -> Iterator[Placed]:
             continue
         if kind == APPLIED:
             continue
-        latest = max(latest, head.at)
-        yield Placed(latest, partition, number, unit if kind == "value" else head.unit, key, value)
+        yield Placed(head.at, partition, number, unit if kind == "value" else head.unit, key, value)
