@@ -66,5 +66,10 @@ def deployed(retry_delays_ms: Iterable[int]) -> tuple[Topic, ...]:
     )  # fmt: skip
 
 
+def co_partitioned(retry_delays_ms: Iterable[int]) -> tuple[Topic, ...]:
+    """Those with as many partitions as requests: what belongs to a unit meets in one partition number of all of them."""
+    return tuple(topic for topic in deployed(retry_delays_ms) if topic.partitions is None)
+
+
 ALL: Final = deployed(RETRY_DELAYS_MS)
 """Those of a deployment with the default delays."""

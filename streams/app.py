@@ -9,6 +9,7 @@ import faust
 
 from pointsman.streams import reading
 from pointsman.streams.settings import Settings
+from pointsman.streams.topics import control_group
 
 METADATA_MAX_AGE_MS: Final = 10_000
 
@@ -19,7 +20,7 @@ def create_app(settings: Settings, servers: str, *, embedded: bool, partitions: 
     datadir = Path(settings.data_dir) / "faust"
     datadir.mkdir(parents=True, exist_ok=True)
     return faust.App(
-        f"{settings.group}{'-' if settings.topic_prefix else ''}{settings.topic_prefix}-control",
+        control_group(settings),
         broker=[f"kafka://{server}" for server in servers.split(",")],
         store="memory://",
         datadir=str(datadir),

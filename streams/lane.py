@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final
 
 from aiokafka import ConsumerRebalanceListener, TopicPartition
@@ -67,11 +67,12 @@ class Lane(Service):
         delays_s: Mapping[str, float] = {},
         at_once: int | None = None,
         share: Share | None = None,
+        begin: Callable[[Lane], Awaitable[None]] | None = None,
     ) -> None:
         """``topics``: the first leads; those in ``delays_s`` are read so long after their records' time.
 
         ``at_once``: batches under way at a time, of all partitions; None: one of each. ``share``: makes what the loops
-        of an assignment commit with together.
+        of an assignment commit with together. ``begin``: raises what keeps the lane from beginning, before it joins its group.
         """
         super().__init__()
         self.name = name
@@ -98,6 +99,7 @@ class Lane(Service):
         self._delays_s = delays_s
         self._factory = factory
         self._share = share
+        self._begin = begin
         self.consumer = consumer(servers, group, settings)
         self._fetches = Fetches(self._apart_s)
         self._slots = Slots(at_once) if at_once else None
@@ -126,6 +128,8 @@ class Lane(Service):
         self._admin = AIOKafkaAdminClient(bootstrap_servers=self.servers)
         await self._admin.start()
         await self.watch.begin(self._admin)
+        if self._begin is not None:
+            await self._begin(self)
         await self.consumer.start()
         self._fetches.install(self.consumer)
         if self._static:

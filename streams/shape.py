@@ -181,9 +181,13 @@ class TopicWatch:
         self._missed = self._missed + 1 if gone and not sure else 0
         return sure or (gone if self._missed >= MISSED else "")
 
-    async def verify(self, admin: AIOKafkaAdminClient) -> None:
-        """Raise `TopicProblem` when a topic is not as it was: before records flow, for positions may mean others."""
-        problem = changed(self.known, await shapes(admin, self.known))
+    async def verify(self, admin: AIOKafkaAdminClient, names: Iterable[str] = ()) -> None:
+        """Raise `TopicProblem` when a topic is not as it was: before records flow, for positions may mean others.
+
+        ``names``: which of them; empty: all.
+        """
+        known = {name: self.known[name] for name in names} or self.known
+        problem = changed(known, await shapes(admin, known))
         if problem:
             raise TopicProblem(problem)
 
@@ -202,6 +206,6 @@ def changed(known: Shapes, now: Shapes) -> str:
         ):  # less is a broker that does not know all yet: Kafka takes none away
             problems.append(
                 f"topic {name} had {was.partitions} partitions and has {shape.partitions}: its keys lie elsewhere now;"
-                " give all topics the same number (`pointsman topics check`)"
+                f" stop every worker, then `pointsman topics grow --partitions {shape.partitions}`"
             )
     return "; ".join(problems) + ("; then restart every worker" if problems else "")

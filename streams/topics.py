@@ -43,6 +43,11 @@ class Names:
         return cls(settings.topic_prefix, settings.retry_delays_ms)
 
 
+def control_group(settings: Settings) -> str:
+    """The control plane's group, with which the names of its tables' topics begin."""
+    return f"{settings.group}{'-' if settings.topic_prefix else ''}{settings.topic_prefix}-control"
+
+
 class TopicState(Struct):
     """What a topic is and what it should be."""
 
@@ -79,7 +84,7 @@ async def states(admin: AIOKafkaAdminClient, settings: Settings) -> list[TopicSt
         if not row.partitions:
             row.problem = "missing; `pointsman topics create` makes it"
         elif topic.partitions is None and row.partitions != requests:
-            row.problem = f"has {row.partitions} partitions, {names[0]} has {requests}; they must be equal"
+            row.problem = f"has {row.partitions} partitions, {names[0]} has {requests}; they must be equal (`pointsman topics grow`)"
         rows.append(row)
     return rows
 

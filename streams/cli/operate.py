@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import socket
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,7 +20,16 @@ from pointsman.streams.settings import Loaded, Settings
 if TYPE_CHECKING:
     from pointsman.schemas.control import Flag
     from pointsman.streams.flags import FlagWriter
+    from pointsman.streams.growth import Grown
     from pointsman.streams.topics import TopicState
+
+
+class Partitioner(StrEnum):
+    """As `partitioner` names them."""
+
+    MURMUR2 = "murmur2"
+    CRC32 = "crc32"
+
 
 flags = typer.Typer(help="Percentages of traffic that models serve.", no_args_is_help=True)
 topics = typer.Typer(help="Topics of this deployment.", no_args_is_help=True)
@@ -168,6 +178,50 @@ def check(loaded: Loaded, *, as_json: AsJson = False) -> None:
     else:
         _show(states)
     _exit_for(states)
+
+
+@topics.command("grow")
+@with_settings(*KAFKA, *PLACE)
+def grow(
+    loaded: Loaded,
+    *,
+    partitions: Annotated[int, typer.Option(min=2, help="How many there are to be.", show_default=False)],
+    partitioner: Annotated[
+        Partitioner,
+        typer.Option(help="Of the producers; crc32: librdkafka's, where it was not told another."),
+    ] = Partitioner.MURMUR2,
+    as_json: AsJson = False,
+) -> None:
+    """Give all topics but the flags more partitions, and move what agents keep of each unit to where its requests will be.
+
+    Stop the producers, let workers run until nothing waits, stop them too; where this is killed, give the same command again.
+
+    Example:  pointsman topics grow --partitions 24
+    """
+    done = reach.run(_grow(loaded.settings, partitions, partitioner.value))
+    if as_json:
+        print_json(done)
+        return
+    for name in done.topics:
+        console().print(f"grew {name} to {done.after}", markup=False)
+    console().print(f"moved {done.entries} values and notes of {done.units} units", markup=False)
+    if done.sent_again:
+        console().print(f"sent {done.sent_again} waiting records to where they belong", markup=False)
+
+
+async def _grow(settings: Settings, partitions: int, partitioner: str) -> Grown:
+    from pointsman.streams import topics as all_topics  # noqa: PLC0415
+    from pointsman.streams.growth import Growth  # noqa: PLC0415
+
+    if reach.is_embedded(settings):
+        msg = "the embedded broker forgets all at its end: start it with more partitions instead"
+        raise Usage(msg)
+    servers = reach.kafka(settings)
+    admin = await all_topics.connect(servers)
+    try:
+        return await Growth(admin, servers, settings, partitions, partitioner).run()
+    finally:
+        await admin.close()
 
 
 async def _create(settings: Settings, *, create: bool = True) -> tuple[list[str], list[TopicState]]:

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from aiokafka import TopicPartition
 
 from pointsman.models.agent import Agent
 from pointsman.models.state import DAY_S, Limits
+from pointsman.streams import layout
 from pointsman.streams.commit import AtLeastOnce, Committer
 from pointsman.streams.decisions.ask import Scorer
 from pointsman.streams.decisions.duplicates import Answered
 from pointsman.streams.decisions.latency import observe
+from pointsman.streams.decisions.placed import PlacedWork
 from pointsman.streams.decisions.remember import remember
 from pointsman.streams.decisions.runtime import runtimes
 from pointsman.streams.decisions.turn import Turn
 from pointsman.streams.decisions.validate import Validator
 from pointsman.streams.decisions.work import DecisionWork, Surroundings
 from pointsman.streams.flags import FlagFollower
-from pointsman.streams.lane import Factory, Lane
+from pointsman.streams.lane import Lane
 from pointsman.streams.membership import Member
 from pointsman.streams.partition import Work
 from pointsman.streams.settings import Settings
@@ -54,9 +57,7 @@ def decision_lane(
         await remember(servers, tp, answered, ids_max=ids_max(), window_s=settings.duplicate_window_s)
 
     def state(partition: int) -> PartitionState:
-        generation = lane.watch.known[names.state].id if learns and transactional else ""
-        kept = snapshot(settings, generation, partition)
-        return PartitionState(agents, limits(settings), snapshot=kept, at_least_once=not transactional)
+        return _state(lane, names, agents, partition, transactional=transactional)
 
     around = Surroundings(
         names=names,
@@ -76,6 +77,15 @@ def decision_lane(
     # Labels of a unit lie in the partition of its requests, so whoever decides with them learns from them there.
     learns = [names.feedback] if any(agent.state for agent in agents.values()) else []
 
+    def factory(
+        lane: Lane, number: int, owned: tuple[TopicPartition, ...]
+    ) -> tuple[Work, Callable[[], Committer]]:
+        requests = next(tp for tp in owned if tp.topic == names.requests)
+        work: Work = DecisionWork(requests, around, lambda: lane.wake(number))
+        if learns and not embedded:
+            work = _placed(work, lane, names, number, partitions)
+        return work, partial(_committer, lane, owned, number, transactional=transactional, embedded=embedded)
+
     delays_s = _delays(names, settings)
     lane = Lane(
         name="decisions",
@@ -91,23 +101,30 @@ def decision_lane(
         static=embedded,
         at_once=settings.batches_at_once_max,
         share=shared if transactional else None,
+        begin=None if embedded else partial(_begin, names, partitions),
     )
     return lane
 
 
-def _factory(around: Surroundings, *, transactional: bool, embedded: bool) -> Factory:
-    def factory(
-        lane: Lane, number: int, owned: tuple[TopicPartition, ...]
-    ) -> tuple[Work, Callable[[], Committer]]:
-        requests = next(tp for tp in owned if tp.topic == around.names.requests)
-        work = DecisionWork(requests, around, lambda: lane.wake(number))
+def _state(
+    lane: Lane, names: Names, agents: Mapping[str, Agent], partition: int, *, transactional: bool
+) -> PartitionState:
+    """Empty; with a snapshot of the topic as the lane knows it, where that is written in transactions."""
+    shape = lane.watch.known.get(names.state)
+    kept = snapshot(lane.settings, shape.id if shape and transactional else "", partition)
+    return PartitionState(agents, limits(lane.settings), snapshot=kept, at_least_once=not transactional)
 
-        def committer() -> Committer:
-            return _committer(lane, owned, number, transactional=transactional, embedded=embedded)
 
-        return work, committer
+async def _begin(names: Names, partitions: Mapping[str, int], lane: Lane) -> None:
+    """Raises `TopicProblem` where what is kept of units lies as for another number of partitions."""
+    await layout.verify(lane.admin, lane.group, names, lane.watch.known, partitions[names.requests])
 
-    return factory
+
+def _placed(work: Work, lane: Lane, names: Names, number: int, partitions: Mapping[str, int]) -> PlacedWork:
+    """The same, for records that belong to the partition as the lane knows the topics."""
+    inputs = (names.requests, names.feedback)
+
+    return PlacedWork(work, number, partitions[names.requests], lambda: lane.watch.verify(lane.admin, inputs))
 
 
 def snapshot(settings: Settings, topic_id: str, partition: int) -> Snapshot | None:

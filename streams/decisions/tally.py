@@ -28,6 +28,8 @@ class Metadata(Struct, omit_defaults=True):
     """Counts since the last summary, so that a crash loses none."""
     waited: list[Ledger] = []
     """The same of each delay topic that something was read from since."""
+    of: int = 0
+    """How many partitions the requests had: by so many, what is kept of each unit was placed. 0: not said."""
     token: int = 0
     """Drawn for each commit: tells whether one whose answer was lost was committed, and was one's own."""
 

@@ -164,6 +164,7 @@ class DecisionWork:
                 Metadata(
                     even=draft.even,
                     ledger=draft.ledgers.get(self._tp.topic),
+                    of=self._around.partitions.get(self._tp.topic, 0),
                     token=draft.token,
                     waited=[each for topic, each in draft.ledgers.items() if topic != self._tp.topic],
                 )

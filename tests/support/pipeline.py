@@ -161,7 +161,9 @@ class Pipeline:
 
     @functools.cached_property
     def _producer(self) -> Producer:
-        return Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 5})
+        # As the Java client and Pointsman's own: librdkafka alone has another default.
+        own = {"linger.ms": 5, "partitioner": "murmur2_random"}
+        return Producer({"bootstrap.servers": self.bootstrap} | own)
 
     @property
     def names(self) -> Names:
