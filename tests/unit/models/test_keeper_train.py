@@ -115,7 +115,7 @@ def test_calibration_finds_the_line_that_bent_the_scores() -> None:
     truth = random.random(20_000) < honest
     odds = np.log(honest / (1 - honest))
     bent = 1 / (1 + np.exp(-(odds - 0.4) / 0.6))
-    found = recipe.fit_calibration(bent, truth)
+    found = recipe.fit_calibration(bent, truth, np.ones(len(truth)))
     assert found.slope == pytest.approx(0.6, abs=0.05)
     assert found.intercept == pytest.approx(0.4, abs=0.05)
     assert np.abs(calibrated(bent, found) - honest).mean() < 0.01
@@ -123,7 +123,7 @@ def test_calibration_finds_the_line_that_bent_the_scores() -> None:
 
 def test_calibration_of_perfect_scores_stays_finite() -> None:
     truth = np.array([True, False] * 20)
-    found = recipe.fit_calibration(np.where(truth, 1.0, 0.0), truth)
+    found = recipe.fit_calibration(np.where(truth, 1.0, 0.0), truth, np.ones(len(truth)))
     assert np.isfinite([found.slope, found.intercept]).all()
 
 
