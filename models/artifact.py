@@ -112,17 +112,14 @@ class Importance(Struct, frozen=True):
 
 
 class Curves(Struct, frozen=True):
-    """Scores against the share that was positive, where both classes of every group count alike; on the test part."""
+    """Scores against the share that was positive, at the share of positives of which scores speak; on the test part."""
 
     rules: list[CalibrationBin]
     ml: list[CalibrationBin]
 
 
 class TradeOff(Struct, frozen=True, kw_only=True):
-    """What the model would do at another threshold, which other costs would give; macro-averaged.
-
-    ``missed`` is the cost of a missed one, in the cost at which both answers weigh alike at a score of one half.
-    """
+    """What the model would do if a missed one cost ``missed`` times as much as a needless one; macro-averaged."""
 
     missed: float
     threshold: float

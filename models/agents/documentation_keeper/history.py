@@ -74,8 +74,8 @@ class _File(Struct, frozen=True):
 
 class _Labels(Struct, frozen=True):
     dom: int
-    same: list[str]
     land: list[str]
+    same: list[str] = []
 
 
 class _Line(Struct, frozen=True):

@@ -11,12 +11,12 @@ NEEDED: Final = "docs_needed"
 PREDICTIONS: Final = (NOT_NEEDED, NEEDED)
 
 COSTS: Final = Costs(needless=1.0, missed=2.5)
-"""What an error costs on average, for figures over all repositories: there are about 2.6 changes without documentation
-for each one with it in the training histories. A needless note is read and put away; a missed update misleads every
-reader until somebody finds it. How many times dearer that is nobody measured."""
+"""A needless note is read and put away; a missed update misleads every reader until somebody finds it.
+How many times dearer that is nobody measured. 2.5 is what makes decisions balanced: in the training
+histories there are about 2.6 changes without documentation for each one with it. It holds in a repository like that; in
+another it is as many needless notes as the repository has changes without documentation for each one with it, be that
+one or fifty. With one cost for all, the answer would be "always" in some repositories and "never" in others."""
 
-THRESHOLD: Final = 0.5
-"""Of scores, which say how likely `NEEDED` is where both answers are equally frequent. So a missed update costs as
-many needless notes as the repository has changes without documentation for each one with it: 50 where one in 51 needs
-it, one where every second does. With one cost for all, the answer would be "never" in the first kind of repository
-and "always" in the second. `COSTS` is the mean of this."""
+THRESHOLD: Final = round(COSTS.threshold, 6)
+"""Of scores: 1 / (1 + 2.5). A score says how likely `NEEDED` is where that share of changes needs documentation, so
+one threshold decides by the costs above in every repository, whatever its own share."""

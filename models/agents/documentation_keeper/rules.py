@@ -61,8 +61,8 @@ both classes of every repository count alike (so that no condition stands for a 
 nothing, and what pointed the other way than its words, was left out. Conditions of one feature exclude each other."""
 
 SLOPE: Final = 0.2
-INTERCEPT: Final = -0.81
-"""Points to log odds of `NEEDED` at even classes, fitted to the same decisions; `train` notes in the card which line the
+INTERCEPT: Final = -1.73
+"""Points to log odds of `NEEDED` at the share of which scores speak (`measure.THRESHOLD`), fitted to the same decisions; `train` notes in the card which line the
 calibration part would give."""
 
 ANSWERS_MAX: Final = 16_384

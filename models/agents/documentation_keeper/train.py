@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
+from math import log
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Final, NamedTuple
@@ -34,6 +35,8 @@ GAIN_MIN: Final = 0.01
 """A dearer estimator must lower the log loss by this share: the model process shares two cores with the lane."""
 SMOOTHING: Final = 20
 """Commits added to each class of a repository before it is weighted, so that three positives do not count like three hundred."""
+EVEN: Final = 0.5
+"""The share of the positive class at which estimators learn and lines are fitted, so that no repository's own share counts."""
 BATCH: Final = 500
 PROBES: Final = 24
 
@@ -133,7 +136,7 @@ def _fit_all(data: Dataset, seed: int, progress: Progress) -> list[_Fitted]:
 def _fit(name: str, estimator: Any, data: Dataset) -> _Fitted:
     calibration, scores = _trained(estimator, data, data.part == TRAINS, data.part == CALIBRATES)
     later = data.part == CALIBRATES
-    loss = log_loss(data.truth[later], scores[later], trials.even_weights(data, later))
+    loss = log_loss(data.truth[later], scores[later], trials.class_weights(data, later, EVEN))
     return _Fitted(
         name,
         estimator,
@@ -153,7 +156,7 @@ def _trained(estimator: Any, data: Dataset, first: Bools, later: Bools) -> tuple
     """Fit on the first and calibrate on the later decisions; the scores of all."""
     _learn(estimator, data, first)
     raw = estimator.predict_proba(data.matrix)[:, 1]
-    calibration = fit_calibration(raw[later], data.truth[later], trials.even_weights(data, later))
+    calibration = fit_calibration(raw[later], data.truth[later], trials.class_weights(data, later, EVEN))
     return calibration, _scores(estimator, data.matrix, calibration)
 
 
@@ -173,7 +176,14 @@ def _refitted(chosen: _Fitted, data: Dataset, seed: int) -> _Fitted:
     estimator = dict(_estimators(seed))[chosen.name]
     with threadpool_limits(limits=1):
         _learn(estimator, data, (data.part == TRAINS) | (data.part == CALIBRATES))
-    return chosen._replace(estimator=estimator, scores=_scores(estimator, data.matrix, chosen.calibration))
+    calibration = at_threshold(chosen.calibration)
+    scores = _scores(estimator, data.matrix, calibration)
+    return chosen._replace(estimator=estimator, calibration=calibration, scores=scores)
+
+
+def at_threshold(even: Calibration) -> Calibration:
+    """The line for scores that speak of the share at which `THRESHOLD` lies, in place of `EVEN`."""
+    return Calibration(even.slope, round(even.intercept + log(THRESHOLD / (1 - THRESHOLD)), 8))
 
 
 def fit_calibration(raw: Floats, truth: Bools, weight: Floats) -> Calibration:
@@ -249,9 +259,7 @@ def _card(
                 name=one.name,
                 log_loss=round(one.log_loss, 5),
                 balanced_accuracy=round(
-                    trials.macro_value(
-                        data.truth[later], one.scores[later] >= THRESHOLD, data.repository[later]
-                    ),
+                    trials.macro_value(data.truth[later], one.scores[later] >= EVEN, data.repository[later]),
                     4,
                 ),
                 microseconds_per_row=round(one.microseconds, 2),
@@ -275,7 +283,7 @@ def _judged(card: Card, data: Dataset, chosen: _Fitted, commits: Path, seed: int
         estimator = dict(_estimators(seed))[chosen.name]
         calibration, _ = _trained(estimator, data, first, later)
         _learn(estimator, data, first | later)
-        return _scores(estimator, data.matrix, calibration)
+        return _scores(estimator, data.matrix, at_threshold(calibration))
 
     def score(matrix: Floats) -> Floats:
         return _scores(chosen.estimator, matrix, chosen.calibration)
@@ -341,10 +349,13 @@ def _notes(data: Dataset) -> list[str]:
     rules_raw = np.array(
         rules.points([data.rows[i] for i in np.flatnonzero(later).tolist()]), dtype=np.float64
     )
-    line = fit_calibration(1 / (1 + np.exp(-rules_raw)), data.truth[later], trials.even_weights(data, later))
+    even = fit_calibration(
+        1 / (1 + np.exp(-rules_raw)), data.truth[later], trials.class_weights(data, later, EVEN)
+    )
+    line = at_threshold(even)
     return [
         "Label: the landing unit (pull request, merge) of the commit touches a README or the docs.",
-        "Scores: how likely documentation is needed where as many changes of the repository need it as do not.",
+        f"Scores: how likely documentation is needed in a repository where {THRESHOLD:.1%} of the changes need it.",
         "The estimator was chosen and its line fitted with the training part alone, then it learned both older parts.",
         f"Left out at part borders, because their landing unit began in an older part: {int((data.part == LEFT_OUT).sum())}.",
         f"Rules: line fitted on the calibration part {line.slope:.3f} a point, {line.intercept:.3f} at none.",

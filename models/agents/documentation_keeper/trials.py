@@ -31,8 +31,8 @@ from pointsman.models.resample import MacroPair, macro_pair
 FOLDS: Final = 5
 SHUFFLES: Final = 5
 """How often a feature is mixed up; its loss is the mean."""
-MISSED: Final = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0)
-"""What a missed update may cost, in the cost at which a repository's two classes weigh alike."""
+MISSED: Final = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0)
+"""What a missed update may cost, in needless ones."""
 
 CLASS_MIN: Final = 10
 """Repositories with fewer decisions of either class are left out of means: one with a single positive would
@@ -42,16 +42,16 @@ Fit = Callable[[Dataset, Bools, Bools], Floats]
 """Data, what to train on, what to calibrate on; the scores of all decisions."""
 
 
-def even_weights(data: Dataset, mask: Bools) -> Floats:
-    """Every class of every repository counts alike, and by these weights a score is what it says (`measure.THRESHOLD`).
+def class_weights(data: Dataset, mask: Bools, share: float) -> Floats:
+    """Every repository counts alike, and in each of them the positive class with ``share``.
 
     Repositories with fewer than `CLASS_MIN` of a class count nothing; where there are no others, all count alike.
     """
     truth, groups = data.truth[mask], data.repository[mask]
     found = np.zeros(len(truth))
     for name in _names(truth, groups):
-        for of_class in ((groups == name) & truth, (groups == name) & ~truth):
-            found[of_class] = 1 / of_class.sum()
+        for of_class, part in (((groups == name) & truth, share), ((groups == name) & ~truth, 1 - share)):
+            found[of_class] = part / of_class.sum()
     return found * (len(found) / found.sum()) if found.any() else np.ones(len(truth))
 
 
@@ -99,9 +99,9 @@ def firsts(groups: Texts, landings: Texts) -> Bools:
 
 
 def curves(data: Dataset, scores: Floats) -> Curves:
-    """Scores against how often they were right about the positive class, on the newest decisions."""
+    """Scores against the share that was positive, at the share of which scores speak; on the newest decisions."""
     test = data.part == TESTS
-    weight = even_weights(data, test)
+    weight = class_weights(data, test, THRESHOLD)
     rules = by_rules(data)[1]
     return Curves(*(_curve(data.truth[test], each[test], weight) for each in (rules, scores)))
 
@@ -177,7 +177,7 @@ def trade_off(data: Dataset, scores: Floats, missed: Sequence[float] = MISSED) -
     truth, groups, tested = data.truth[test], data.repository[test], scores[test]
     table = []
     for cost in missed:
-        threshold = round(Costs(1.0, cost).threshold, 6)
+        threshold = round(Costs(COSTS.needless, cost * COSTS.needless).threshold, 6)
         said = tested >= threshold
         names = _names(truth, groups)
         found = [said[(groups == name) & truth].mean() for name in names]
