@@ -201,6 +201,7 @@ def _names(truth: Bools, groups: Texts) -> list[str]:
 
 
 def macro_value(truth: Bools, said: Bools, groups: Texts) -> float:
+    """Balanced accuracy as the mean over groups with enough of both classes; a half where there is none."""
     values = []
     for name in _names(truth, groups):
         mine = groups == name

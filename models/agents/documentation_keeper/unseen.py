@@ -9,6 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -16,7 +17,7 @@ from msgspec import Struct
 
 from pointsman.models.agents.documentation_keeper import trials
 from pointsman.models.agents.documentation_keeper.agent import AGENT
-from pointsman.models.agents.documentation_keeper.dataset import Bools
+from pointsman.models.agents.documentation_keeper.dataset import Bools, Texts
 from pointsman.models.agents.documentation_keeper.git_history import read_git
 from pointsman.models.agents.documentation_keeper.history import Commit, HistoryError
 from pointsman.models.agents.documentation_keeper.landings import events
@@ -24,8 +25,9 @@ from pointsman.models.agents.documentation_keeper.measure import NEEDED, PREDICT
 from pointsman.models.ml import MlDecider
 from pointsman.models.replay import replay
 from pointsman.models.resample import MacroPair, macro_pair
+from pointsman.schemas.outcome import Answer
 
-NEWEST: int = 6_000
+NEWEST: Final = 6_000
 """Commits of each, as the training histories have."""
 
 
@@ -53,53 +55,67 @@ class Unseen(Struct, frozen=True, kw_only=True):
     """As `same`, on the first decision of each landing."""
 
 
+class _Asked(NamedTuple):
+    """Every decision of all of them."""
+
+    truth: Bools
+    rules: Bools
+    model: Bools
+    repository: Texts
+    landing: Texts
+
+
 def judge(folder: Path, repositories: dict[str, Path]) -> Unseen:
     """The model in ``folder`` and the rules, on git repositories by name. Raises `HistoryError`."""
     decider = MlDecider.load(folder, PREDICTIONS)
-    used: list[Commit] = []
-    said: list[tuple[bool, bool]] = []
-    for name, place in repositories.items():
-        commits = list(read_git(place, newest=NEWEST, name=name))
-        rows = [row for _, row in replay(AGENT, events(commits))]
-        used += [commit for commit in commits if commit.in_domain]
-        arms = (AGENT.rules.decide(rows), decider.decide(rows))
-        said += [(a.prediction == NEEDED, b.prediction == NEEDED) for a, b in zip(*arms, strict=True)]
-    if not used:
-        msg = "no commit of these repositories touches source"
-        raise HistoryError(msg)
-    truth = np.array([commit.truth == NEEDED for commit in used])
-    groups = np.array([commit.repository for commit in used])
-    landings = np.array([commit.land for commit in used])
-    answers = np.array(said)
-    first = trials.firsts(groups, landings)
-
-    def figures(mask: Bools, resampled: str) -> MacroPair:
-        arms = (answers[mask, 0], answers[mask, 1])
-        return macro_pair(
-            truth[mask],
-            arms,
-            groups[mask],
-            landings[mask],
-            resampled="groups" if resampled == "groups" else "clusters",
-            least=trials.CLASS_MIN,
-        )
-
-    everything = np.ones(len(truth), bool)
+    asked = _ask(decider, repositories)
+    everything = np.ones(len(asked.truth), bool)
     return Unseen(
         model=decider.card.version,
         repositories=[
             Repository(
                 name=name,
                 head=_head(place),
-                decisions=int((groups == name).sum()),
-                needed=int(truth[groups == name].sum()),
-                figures=figures(groups == name, "clusters"),
+                decisions=int((asked.repository == name).sum()),
+                needed=int(asked.truth[asked.repository == name].sum()),
+                figures=_figures(asked, asked.repository == name, "clusters"),
             )
             for name, place in repositories.items()
         ],
-        same=figures(everything, "clusters"),
-        others=figures(everything, "groups"),
-        first=figures(first, "clusters"),
+        same=_figures(asked, everything, "clusters"),
+        others=_figures(asked, everything, "groups"),
+        first=_figures(asked, trials.firsts(asked.repository, asked.landing), "clusters"),
+    )
+
+
+def _ask(decider: MlDecider, repositories: dict[str, Path]) -> _Asked:
+    used: list[Commit] = []
+    answers: list[tuple[Answer, Answer]] = []
+    for name, place in repositories.items():
+        commits = list(read_git(place, newest=NEWEST, name=name))
+        rows = [row for _, row in replay(AGENT, events(commits))]
+        used += [commit for commit in commits if commit.in_domain]
+        answers += zip(AGENT.rules.decide(rows), decider.decide(rows), strict=True)
+    if not used:
+        msg = "no commit of these repositories touches source"
+        raise HistoryError(msg)
+    return _Asked(
+        np.array([commit.truth == NEEDED for commit in used]),
+        np.array([rules.prediction == NEEDED for rules, _ in answers]),
+        np.array([model.prediction == NEEDED for _, model in answers]),
+        np.array([commit.repository for commit in used]),
+        np.array([commit.land for commit in used]),
+    )
+
+
+def _figures(asked: _Asked, mask: Bools, resampled: Literal["clusters", "groups"]) -> MacroPair:
+    return macro_pair(
+        asked.truth[mask],
+        (asked.rules[mask], asked.model[mask]),
+        asked.repository[mask],
+        asked.landing[mask],
+        resampled=resampled,
+        least=trials.CLASS_MIN,
     )
 
 
