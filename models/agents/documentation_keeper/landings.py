@@ -37,10 +37,7 @@ def known(commits: Sequence[Commit], *, late: bool = False) -> Iterator[list[int
         if commit.documents and commit.truth == NEEDED and not late:
             documented.add(landing)
         ahead[landing] -= 1
-        over = not ahead[landing]
-        yield waiting.pop(landing, []) if over or landing in documented else []
-        if over:
-            documented.discard(landing)
+        yield [] if ahead[landing] and landing not in documented else waiting.pop(landing, [])
 
 
 def events(commits: Sequence[Commit], *, late: bool = False) -> Iterator[Event]:

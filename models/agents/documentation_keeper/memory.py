@@ -80,10 +80,7 @@ def note(inputs: Sequence[CodeChange]) -> list[Any | None]:
     `features` has all of them at hand and leaves them here: to find them again would cost as much as half of a row.
     """
     take = _prepared.pop
-    return [
-        found[1] if (found := take(id(change), None)) is not None and found[0] is change else _note(change)
-        for change in inputs
-    ]
+    return [found[1] if (found := take(id(change), None)) is not None else _note(change) for change in inputs]
 
 
 def prepare(
