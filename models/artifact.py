@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from pointsman.models import drift, estimators, trees
 from pointsman.models.confidence import DECIMALS
-from pointsman.models.evaluate import Costs, Difference, Quality
+from pointsman.models.evaluate import CalibrationBin, Costs, Difference, Quality
 from pointsman.models.resample import MacroPair
 from pointsman.schemas.errors import PointsmanError
 
@@ -111,6 +111,13 @@ class Importance(Struct, frozen=True):
     high: float
 
 
+class Curves(Struct, frozen=True):
+    """Scores against the share that was positive, at the share of positives of which scores speak; on the test part."""
+
+    rules: list[CalibrationBin]
+    ml: list[CalibrationBin]
+
+
 class TradeOff(Struct, frozen=True, kw_only=True):
     """What the model would do if a missed one cost ``missed`` times as much as a needless one; macro-averaged."""
 
@@ -147,7 +154,12 @@ class Card(Struct, frozen=True, kw_only=True):
     libraries: dict[str, str]
     macro: MacroPair | None = None
     """Rules first, on the test part; landings are drawn again."""
+    first: MacroPair | None = None
+    """The same on the first decision of each landing."""
+    told_late: MacroPair | None = None
+    """The same where labels are told only when a landing is over, with a model that was trained so."""
     left_out: LeftOut | None = None
+    curves: Curves | None = None
     importances: list[Importance] = []
     trade_off: list[TradeOff] = []
     reference: drift.Reference | None = None

@@ -56,7 +56,7 @@ def calibration(card: dict[str, Any]) -> str:
         text(at + 4, TOP + 12, "threshold", "small"),
     ]
     for arm, kind in (("rules", "rules"), ("ml", "model")):
-        bins = card["metrics"][arm]["calibration"]
+        bins = card["curves"][arm]
         most = max(each["n"] for each in bins)
         places = [
             (LEFT + each["mean_score"] * SIDE, TOP + (1 - each["share_positive"]) * SIDE, each["n"])

@@ -97,7 +97,7 @@ def decision_lane(
         group=settings.group,
         servers=servers,
         settings=settings,
-        factory=_factory(around, transactional=transactional, embedded=embedded),
+        factory=factory,
         static=embedded,
         at_once=settings.batches_at_once_max,
         share=shared if transactional else None,

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from heapq import merge
+from itertools import groupby
 from typing import Final, Literal
 
 import msgspec
 from msgspec import Struct
 
 from pointsman.models.agents.documentation_keeper.history import Commit
+from pointsman.models.agents.documentation_keeper.landings import known
+from pointsman.models.agents.documentation_keeper.measure import NEEDED
 from pointsman.models.agents.documentation_keeper.signals import Signal, signals
 
 AGENT: Final = "documentation-keeper"
@@ -77,26 +80,38 @@ class _Builder:
         self._used: dict[str, int] = {}
 
     def see(self, commits: Iterable[Commit]) -> Iterator[Commit]:
-        """The same commits; each leaves its question and its label here."""
-        for commit in commits:
-            self.commits += 1
-            self._see(commit)
-            yield commit
+        """The same commits; each leaves its question here, and the labels that are known once it is made."""
+        for _, mine in groupby(commits, key=lambda commit: commit.repository):
+            together = list(mine)
+            ids = []
+            for commit, places in zip(together, known(together), strict=True):
+                self.commits += 1
+                ids.append(self._see(commit))
+                for place in places:
+                    self._label(together[place], ids[place])
+                yield commit
 
-    def _see(self, commit: Commit) -> None:
+    def _see(self, commit: Commit) -> str:
+        """The id of its question; empty where there is none."""
         state = self.told.get(commit.repository)
         if state is None:
             state = self.told[commit.repository] = _Told(now=commit.committed_at, ids={}, asked={})
         state.now = max(state.now, commit.committed_at)
         if not commit.in_domain:
-            return
+            return ""
         id_ = self._name(commit.sha[:SHA])
         state.ids[commit.sha] = id_
         state.asked[commit.sha] = state.now
         unit, body = commit.request.repository, msgspec.json.encode(commit.request)
         self.asks.append(Event(at=state.now, id=id_, unit=unit, kind="ask", body=body))
-        known_at = max(state.now, commit.landed_at)
-        self.learned.append(Event(at=known_at, id=id_, unit=unit, kind="label", value=commit.truth))
+        return id_
+
+    def _label(self, commit: Commit, id_: str) -> None:
+        """Documentation is there now; that there is none is known when the landing has landed."""
+        now = self.told[commit.repository].now
+        at = now if commit.truth == NEEDED else max(now, commit.landed_at)
+        unit = commit.request.repository
+        self.learned.append(Event(at=at, id=id_, unit=unit, kind="label", value=commit.truth))
 
     def _name(self, sha: str) -> str:
         self._used[sha] = self._used.get(sha, 0) + 1

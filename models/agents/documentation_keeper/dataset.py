@@ -6,8 +6,7 @@ In each repository the oldest 55 % of the decisions train, the next 15 % calibra
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
@@ -16,10 +15,10 @@ import numpy.typing as npt
 
 from pointsman.models.agents.documentation_keeper.agent import AGENT
 from pointsman.models.agents.documentation_keeper.history import Commit, HistoryError
+from pointsman.models.agents.documentation_keeper.landings import events
 from pointsman.models.agents.documentation_keeper.measure import NEEDED
 from pointsman.models.decider import Row
-from pointsman.models.replay import Asked, Event, replay
-from pointsman.models.state import Told
+from pointsman.models.replay import replay
 
 TRAIN_UNTIL: Final = 0.55
 CALIBRATE_UNTIL: Final = 0.70
@@ -50,14 +49,17 @@ class Dataset(NamedTuple):
     until: datetime
 
 
-def dataset(commits: Iterable[Commit]) -> Dataset:
-    """Those in the domain, as features and truth, with their part. Raises `HistoryError` if there are too few."""
+def dataset(commits: Iterable[Commit], *, late: bool = False) -> Dataset:
+    """Those in the domain, as features and truth, with their part. Raises `HistoryError` if there are too few.
+
+    ``late``: labels are told as `landings.known` says.
+    """
     everything = list(commits)
     used = [commit for commit in everything if commit.in_domain]
     if not used:
         msg = "no commit touches source: nothing to learn from"
         raise HistoryError(msg)
-    rows = [row for _, row in replay(AGENT, events(everything))]
+    rows = [row for _, row in replay(AGENT, events(everything, late=late))]
     truth = np.array([commit.truth == NEEDED for commit in used])
     part = parts(used)
     for number, what in enumerate(("training", "calibration", "test")):
@@ -76,27 +78,6 @@ def dataset(commits: Iterable[Commit]) -> Dataset:
         min(times),
         max(times),
     )
-
-
-def events(commits: Sequence[Commit]) -> Iterator[Event]:
-    """Commits of the domain as requests, and their labels once the last commit of their landing is over; never before.
-
-    Commits of a repository stand together in their order, with those outside of the domain, whose documentation may
-    be what a label speaks of. The repository is the unit.
-    """
-    ahead = Counter((commit.repository, commit.land) for commit in commits)
-    landing: dict[tuple[str, str], list[Told]] = {}
-    for place, commit in enumerate(commits):
-        at = commit.committed_at.timestamp()
-        key = (commit.repository, commit.land)
-        if commit.in_domain:
-            decision_id = f"{commit.sha}-{place}"
-            yield Asked(decision_id, commit.repository, at, commit.request)
-            landing.setdefault(key, []).append(Told(decision_id, commit.truth, at))
-        ahead[key] -= 1
-        if not ahead[key]:
-            for told in landing.pop(key, ()):
-                yield told._replace(at=at)
 
 
 def parts(used: Sequence[Commit]) -> npt.NDArray[np.int8]:

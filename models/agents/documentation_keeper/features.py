@@ -1,4 +1,4 @@
-"""A code change, and what is remembered of its repository, to 45 numbers. Pure; the same code serves training, decisions
+"""A code change, and what is remembered of its repository, to 40 numbers. Pure; the same code serves training, decisions
 and explanations.
 
 Documentation is left out first (files by path, words of the subject by mask), so that no number can
@@ -16,7 +16,7 @@ from pointsman.models.agents.documentation_keeper.request import ChangedFile, Co
 from pointsman.models.decider import Row
 from pointsman.models.state import Seen, Values
 
-VERSION: Final = "3"
+VERSION: Final = "4"
 """Raise it whenever a number may come out otherwise: models belong to one version."""
 
 NAMES: Final = (
@@ -70,13 +70,15 @@ def forgetful(rows: Sequence[Row]) -> list[Row]:
 
 def _row(change: CodeChange, values: Values) -> Row:
     bits, words = subject.signals(change.subject)
+    first = subject.first_word(change.subject)
     sources: list[str] = []
     directories: list[str] = []
     numbers = _of_files(change.files, sources, directories)
+    memory.prepare(change, first, bits, numbers, sources)
     own = (*numbers, words, *_FLAGS[bits], change.body_lines)
     if not values:
         return own + memory.UNKNOWN
-    return own + memory.recall(values, change, bits, numbers, sources, directories)
+    return own + memory.recall(values, change, first, bits, numbers, sources, directories)
 
 
 def _of_files(files: Sequence[ChangedFile], sources: list[str], folders: list[str]) -> Row:  # noqa: PLR0912

@@ -163,6 +163,7 @@ def _commit(
         land=landing.decode(),
         committed_at=_time(committed),
         landed_at=max(_time(committed), _moment(landed_at.get(landing, 0))),
+        documents=not _LABEL_CLASSES.isdisjoint(kinds),
         in_domain=paths.SOURCE in kinds and not _BOT.search(_text(person)) and not _BOT.search(_text(email)),
         author=author,
         request=request(

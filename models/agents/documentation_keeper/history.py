@@ -49,6 +49,8 @@ class Commit(Struct, frozen=True, kw_only=True):
     committed_at: datetime
     landed_at: datetime
     """When its truth is known: whether its landing unit touches a README or the docs."""
+    documents: bool
+    """Touches a README or the docs itself."""
     in_domain: bool
     """Touches source, and is not by a bot."""
     author: str
@@ -73,6 +75,7 @@ class _File(Struct, frozen=True):
 class _Labels(Struct, frozen=True):
     dom: int
     land: list[str]
+    same: list[str] = []
 
 
 class _Line(Struct, frozen=True):
@@ -138,6 +141,7 @@ def _from_lines(lines: list[_Line]) -> Iterator[Commit]:
             land=line.land,
             committed_at=line.committed_at,
             landed_at=landed[line.land],
+            documents=not LABEL_KINDS.isdisjoint(line.y.same),
             in_domain=bool(line.y.dom),
             author=line.author,
             request=request(

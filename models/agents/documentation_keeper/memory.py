@@ -1,7 +1,6 @@
 """What documentation-keeper remembers of a repository: how often changes like this one needed documentation.
 
-Counted are labels, by source path, directory, area, author, first word of the subject, and kind of subject and of
-files. Beside each count stands a recent one, in which every further label makes those before it weigh less. So it is
+Counted are labels, by source path, directory, author, first word of the subject, and kind of subject and of files. Beside each count stands a recent one, in which every further label makes those before it weigh less. So it is
 labels that make a count old, not days: a history that is replayed in minutes leaves the same numbers as one that took
 years.
 """
@@ -9,7 +8,6 @@ years.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from math import inf
 from typing import Any, Final, TypeAlias, cast
 
 from pointsman.models.agents.documentation_keeper import paths, subject
@@ -18,7 +16,7 @@ from pointsman.models.agents.documentation_keeper.request import CodeChange
 from pointsman.models.decider import Row
 from pointsman.models.state import KeyedState, Learned, Told, Values
 
-VERSION: Final = "1"
+VERSION: Final = "2"
 """Of what is kept; raise it when counts or keys mean something else."""
 SOURCES_MAX: Final = 8
 """Source files of a change that are remembered, the first ones of its list: larger changes are few, and touch all."""
@@ -46,17 +44,12 @@ _DECIMALS: Final = 4
 NAMES: Final = (
     "past_rate",
     "past_recent",
-    "author_past",
     "author_rate",
     "author_recent",
     "paths_known",
-    "path_rate",
     "path_recent",
     "path_highest",
-    "path_lowest",
-    "directory_rate",
     "directory_recent",
-    "area_rate",
     "word_rate",
     "subject_rate",
     "files_rate",
@@ -64,7 +57,7 @@ NAMES: Final = (
 """Features. The first two are shares; rates of finer keys are odds in the place of the repository's own recent ones."""
 PRIOR: Final = 0.25
 """The share of changes that need documentation where nothing is known."""
-UNKNOWN: Final[Row] = (PRIOR, PRIOR, 0, 1.0, 1.0, 0.0, *(1.0,) * 10)
+UNKNOWN: Final[Row] = (PRIOR, PRIOR, 1.0, 1.0, 0.0, *(1.0,) * 6)
 
 # A rate begins as the repository's, which counts as much as so many labels; in recent numbers half of that.
 _WEIGHT_WHOLE: Final = 5.0
@@ -73,12 +66,33 @@ _WEIGHT_PLACE: Final = 4.0
 _WEIGHT_KIND: Final = 6.0
 
 
-_areas: dict[str, str] = {}
+PREPARED_MAX: Final = 4_096
+"""Notes that are made and not asked for; then they are made anew."""
+
+_prepared: dict[int, tuple[CodeChange, str]] = {}
+"""Notes of changes whose features were computed, by the identity of the change, which stands beside its note so that
+no other can take its place."""
 
 
 def note(inputs: Sequence[CodeChange]) -> list[Any | None]:
-    """What is kept of each change until its label comes: author, word, kinds and source paths, a line each."""
-    return [_note(change) for change in inputs]
+    """What is kept of each change until its label comes: author, word, kinds and source paths, a line each.
+
+    `features` has all of them at hand and leaves them here: to find them again would cost as much as half of a row.
+    """
+    take = _prepared.pop
+    return [found[1] if (found := take(id(change), None)) is not None else _note(change) for change in inputs]
+
+
+def prepare(
+    change: CodeChange, word: str, bits: int, numbers: Sequence[float], sources: Sequence[str]
+) -> None:
+    """Leave the note of a change of which `features` has counted the files; the arguments are those of `recall`."""
+    if len(_prepared) >= PREPARED_MAX:
+        _prepared.clear()
+    text = "\n".join(
+        (change.author or "", word, str(bits), str(_kind_of_files(numbers)), *sources[:SOURCES_MAX])
+    )
+    _prepared[id(change)] = (change, text)
 
 
 def _note(change: CodeChange) -> str:
@@ -170,8 +184,7 @@ def _keys(text: str) -> Iterator[tuple[str, float]]:
     for path in dict.fromkeys(sources):
         if 0 < len(path) <= KEY_LETTERS_MAX:
             yield path, PACE_PATH
-            directory = paths.plain(path)[3]
-            places[directory] = places[_area(directory)] = None
+            places[paths.plain(path)[3]] = None
     for place in places:
         yield place, PACE_DIRECTORY
 
@@ -179,6 +192,7 @@ def _keys(text: str) -> Iterator[tuple[str, float]]:
 def recall(
     values: Values,
     change: CodeChange,
+    word: str,
     bits: int,
     numbers: Sequence[float],
     sources: Sequence[str],
@@ -186,8 +200,8 @@ def recall(
 ) -> Row:
     """The features of `NAMES`: what the unit's values say of a change.
 
-    Given are the signals of the subject, the numbers of the files as `features` counts them, and all its source
-    paths with their directories.
+    Given are the first word and the signals of the subject, the numbers of the files as `features` counts them, and
+    all its source paths with their directories.
     """
     get = cast("_Get", values.get)
     whole = get(WHOLE)
@@ -198,99 +212,64 @@ def recall(
     usual = (recent + _WEIGHT_WHOLE * rate) / (weight + _WEIGHT_WHOLE)
     rest = 1 - usual
     odds = usual / rest
-    by = 0
-    author_rate = author_recent = 1.0
+    author_rate = author_recent = by_word = by_subject = by_files = 1.0
     if (found := get(f"@{change.author}")) is not None:
-        _, by, positive, weight, recent = found
-        author_rate = (positive + 4 * usual) / (by - positive + 4 * rest) / odds
+        _, labels, positive, weight, recent = found
+        author_rate = (positive + 4 * usual) / (labels - positive + 4 * rest) / odds
         author_recent = (recent + 2 * usual) / (weight - recent + 2 * rest) / odds
     prior, other = _WEIGHT_KIND * usual, _WEIGHT_KIND * rest
-    kinds = []
-    for key in (f"={subject.first_word(change.subject)}", f"?{bits}", f"%{_kind_of_files(numbers)}"):
-        found = get(key)
-        if found is None:
-            kinds.append(1.0)
-        else:
-            kinds.append((found[2] + prior) / (found[1] - found[2] + other) / odds)
+    if (found := get(f"={word}")) is not None:
+        by_word = (found[2] + prior) / (found[1] - found[2] + other) / odds
+    if (found := get(_SUBJECT_KEYS[bits])) is not None:
+        by_subject = (found[2] + prior) / (found[1] - found[2] + other) / odds
+    if (found := get(_FILES_KEYS[_kind_of_files(numbers)])) is not None:
+        by_files = (found[2] + prior) / (found[1] - found[2] + other) / odds
     return (
         rate,
         usual,
-        by,
         author_rate,
         author_recent,
-        *_of_paths(get, sources[:SOURCES_MAX], usual),
-        *_of_places(get, directories[:SOURCES_MAX], usual),
-        *kinds,
+        *_of_paths(get, sources, usual, rest, odds),
+        _of_places(get, directories, usual, rest, odds),
+        by_word,
+        by_subject,
+        by_files,
     )
 
 
-def _of_paths(get: _Get, sources: Sequence[str], usual: float) -> Row:
-    """The share of paths that are known; the rate of all together, recent too; the highest and the lowest of one."""
-    rest = 1 - usual
-    odds = usual / rest
+def _of_paths(get: _Get, sources: Sequence[str], usual: float, rest: float, odds: float) -> Row:
+    """The share of paths that are known; the recent rate of all together, and the highest rate of one."""
+    if len(sources) > SOURCES_MAX:
+        sources = sources[:SOURCES_MAX]
     prior, other = _WEIGHT_PATH * usual, _WEIGHT_PATH * rest
-    known = labels = positive = 0
+    known = 0
     weight = recent = highest = 0.0
-    lowest = inf
     for path in sources:
         if (found := get(path)) is not None:
-            _, n, p, w, r = found
+            _, labels, positive, heavy, late = found
             known += 1
-            labels += n
-            positive += p
-            weight += w
-            recent += r
-            one = (p + prior) / (n - p + other)
-            highest = max(highest, one)
-            lowest = min(lowest, one)
+            weight += heavy
+            recent += late
+            if (one := (positive + prior) / (labels - positive + other)) > highest:
+                highest = one
     if not known:
-        return (0.0, 1.0, 1.0, 1.0, 1.0)
+        return (0.0, 1.0, 1.0)
     return (
         known / len(sources),
-        (positive + prior) / (labels - positive + other) / odds,
         (recent + prior / 2) / (weight - recent + other / 2) / odds,
         highest / odds,
-        lowest / odds,
     )
 
 
-def _of_places(get: _Get, directories: Sequence[str], usual: float) -> Row:
-    """The rate of all directories together, recent too, and that of their areas."""
-    rest = 1 - usual
-    odds = usual / rest
-    prior, other = _WEIGHT_PLACE * usual, _WEIGHT_PLACE * rest
-    labels = positive = 0
+def _of_places(get: _Get, directories: Sequence[str], usual: float, rest: float, odds: float) -> float:
+    """The recent rate of all directories together."""
     weight = recent = 0.0
-    areas = []
-    for directory in dict.fromkeys(directories) if len(directories) > 1 else directories:
-        areas.append(_area(directory))
+    for directory in dict.fromkeys(directories[:SOURCES_MAX]) if len(directories) > 1 else directories:
         if (found := get(directory)) is not None:
-            _, n, p, w, r = found
-            labels += n
-            positive += p
-            weight += w
-            recent += r
-    wide = wide_positive = 0
-    for area in dict.fromkeys(areas) if len(areas) > 1 else areas:
-        if (found := get(area)) is not None:
-            wide += found[1]
-            wide_positive += found[2]
-    return (
-        (positive + prior) / (labels - positive + other) / odds,
-        (recent + prior / 2) / (weight - recent + other / 2) / odds,
-        (wide_positive + prior) / (wide - wide_positive + other) / odds,
-    )
-
-
-def _area(directory: str) -> str:
-    """The part of the tree that a directory belongs to: two levels, or one where it is no deeper; cached."""
-    found = _areas.get(directory)
-    if found is None:
-        if len(_areas) >= paths.CACHE_MAX:
-            _areas.clear()
-        names = directory.split("/")
-        found = _areas[directory] = "/".join(names[: 2 if len(names) > 3 else 1]) + "/"
-    return found
+            weight += found[3]
+            recent += found[4]
+    half = _WEIGHT_PLACE / 2
+    return (recent + half * usual) / (weight - recent + half * rest) / odds
 
 
 def _kind_of_files(numbers: Sequence[float]) -> int:
@@ -303,6 +282,11 @@ def _kind_of_files(numbers: Sequence[float]) -> int:
         | (16 if numbers[3] else 0)
         | (32 if numbers[2] or numbers[4] else 0)
     )
+
+
+_SUBJECT_KEYS: Final = tuple(f"?{bits}" for bits in range(128))
+_FILES_KEYS: Final = tuple(f"%{files}" for files in range(64))
+"""Every key of a kind: to write one costs more than to look one up."""
 
 
 STATE: Final = KeyedState(version=VERSION, note=note, learn=learn)

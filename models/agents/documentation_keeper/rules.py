@@ -1,6 +1,6 @@
-"""The rules of documentation-keeper: a scorecard of 24 conditions, each worth a few points.
+"""The rules of documentation-keeper: a scorecard of 26 conditions, each worth a few points.
 
-Half of them look at the change, the others at what is remembered of its repository.
+Half look at the change, the others at what is remembered of its repository.
 """
 
 from __future__ import annotations
@@ -31,36 +31,39 @@ class Condition(NamedTuple):
 CONDITIONS: Final = (
     Condition("source_added", 19.5, 1, "20 or more lines of source added"),
     Condition("directories", 2.5, 1, "3 or more directories"),
-    Condition("example_files", 0.5, 3, "sample programs changed"),
+    Condition("example_files", 0.5, 4, "sample programs changed"),
     Condition("config_files", 0.5, 3, "configuration or packaging changed"),
     Condition("test_added", 49.5, 1, "50 or more lines of tests added"),
-    Condition("subject_feature", 0.5, 2, "subject speaks of something new"),
+    Condition("interface_files", 0.5, 1, "source that users meet changed"),
+    Condition("subject_feature", 0.5, 3, "subject speaks of something new"),
     Condition("subject_setting", 0.5, 2, "subject speaks of a setting"),
     Condition("subject_change", 0.5, 1, "subject speaks of a rename, removal or replacement"),
+    Condition("subject_release", 0.5, 1, "subject speaks of a release or an upgrade"),
     Condition("subject_fix", 0.5, -1, "subject speaks of a fix"),
-    Condition("subject_upkeep", 0.5, -1, "subject speaks of upkeep"),
-    Condition("public_files", 0.5, -1, "no public source", below=True),
-    Condition("path_rate", 0.75, -1, "these files seldom needed it", below=True),
+    Condition("subject_upkeep", 0.5, -2, "subject speaks of upkeep"),
+    Condition("paths_known", 0.5, 2, "at least half of these files have no past", below=True),
+    Condition("path_highest", 1.5, 1, "one of these files often needed it"),
     Condition("path_highest", 0.75, -1, "none of these files needed it often", below=True),
-    Condition("path_recent", 0.75, -3, "these files seldom needed it of late", below=True),
-    Condition("directory_recent", 2.0, 1, "these directories often needed it of late"),
-    Condition("directory_recent", 0.75, -2, "these directories seldom needed it of late", below=True),
-    Condition("author_recent", 2.0, 2, "the author's last changes often needed it"),
+    Condition("path_recent", 1.5, 2, "these files often needed it of late"),
+    Condition("path_recent", 0.75, -2, "these files seldom needed it of late", below=True),
+    Condition("directory_recent", 2.0, 4, "these directories often needed it of late"),
+    Condition("directory_recent", 0.75, -1, "these directories seldom needed it of late", below=True),
+    Condition("author_recent", 2.0, 6, "the author's last changes often needed it"),
     Condition("author_recent", 0.75, -2, "the author's last changes seldom needed it", below=True),
-    Condition("word_rate", 2.0, 1, "subjects that begin like this often needed it"),
+    Condition("word_rate", 1.5, 1, "subjects that begin like this often needed it"),
     Condition("word_rate", 0.75, -1, "subjects that begin like this seldom needed it", below=True),
-    Condition("files_rate", 2.0, 1, "such sets of files often needed it here"),
     Condition("files_rate", 0.75, -1, "such sets of files seldom needed it here", below=True),
     Condition("past_recent", 0.4, 3, "much in this repository needed it of late"),
-    Condition("past_recent", 0.15, -2, "little in this repository needed it of late", below=True),
+    Condition("past_recent", 0.15, -1, "little in this repository needed it of late", below=True),
 )
-"""Points are fifths of a log odd, from a logistic regression over the older 70 % of the training histories with
-one constant for each repository (so that no condition stands for a repository), rounded; what was worth nothing,
-and what pointed the other way than its words, was left out. Conditions of one feature exclude each other."""
+"""Points are fifths of a log odd, from a logistic regression over the older 70 % of the training histories in which
+both classes of every repository count alike (so that no condition stands for a repository), rounded; what was worth
+nothing, and what pointed the other way than its words, was left out. Conditions of one feature exclude each other."""
 
 SLOPE: Final = 0.2
-INTERCEPT: Final = -0.95
-"""Points to log odds of `NEEDED`; `train` notes in the card which line the calibration part would give."""
+INTERCEPT: Final = -1.73
+"""Points to log odds of `NEEDED` at the share of which scores speak (`measure.THRESHOLD`), fitted to the same decisions; `train` notes in the card which line the
+calibration part would give."""
 
 ANSWERS_MAX: Final = 16_384
 """Sets of conditions whose answers are kept, some 10 MB; then they are made anew."""

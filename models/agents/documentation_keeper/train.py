@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
+from math import log
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Final, NamedTuple
@@ -13,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import numpy as np
 
-from pointsman.models import artifact, drift, evaluate
+from pointsman.models import artifact, drift
 from pointsman.models.agents.documentation_keeper import features, rules, trials
 from pointsman.models.agents.documentation_keeper.dataset import (
     CALIBRATES,
@@ -34,6 +35,8 @@ GAIN_MIN: Final = 0.01
 """A dearer estimator must lower the log loss by this share: the model process shares two cores with the lane."""
 SMOOTHING: Final = 20
 """Commits added to each class of a repository before it is weighted, so that three positives do not count like three hundred."""
+EVEN: Final = 0.5
+"""The share of the positive class at which estimators learn and lines are fitted, so that no repository's own share counts."""
 BATCH: Final = 500
 PROBES: Final = 24
 
@@ -71,28 +74,26 @@ def train(
     fitted = _fit_all(data, seed, progress)
     chosen = choose(fitted)
     progress(f"chosen: {chosen.name}")
+    chosen = _refitted(chosen, data, seed)
     slim(chosen.estimator)
     card = _card(data, commits, fitted, chosen, name=version_name or f"{now:%Y}.{now.month}.1", now=now)
-    card = _judged(card, data, chosen, seed, progress)
+    card = _judged(card, data, chosen, commits, seed, progress)
     return artifact.save(out, card, chosen.estimator)
 
 
 def _weights(data: Dataset, mask: Bools) -> Floats:
-    """Repositories count by the root of their size, and classes have equal shares in each.
+    """Classes count alike in each repository, and repositories by the root of their size.
 
     Unweighted, the largest repository decides, and whatever identifies a repository (its folder depth)
     is learned in place of what the change is like.
     """
-    weights = np.zeros(len(data.truth))
-    share = float(data.truth[mask].mean())
+    found = np.zeros(len(data.truth))
     for name in np.unique(data.repository[mask]):
         mine = mask & (data.repository == name)
-        n = int(mine.sum())
-        for positive, target in ((True, share), (False, 1 - share)):
+        for positive in (True, False):
             of_class = mine & (data.truth == positive)
-            own_share = (int(of_class.sum()) + SMOOTHING) / (n + 2 * SMOOTHING)
-            weights[of_class] = n**-0.5 * target / own_share
-    return np.asarray(weights[mask] / weights[mask].mean())
+            found[of_class] = int(mine.sum()) ** 0.5 / (int(of_class.sum()) + SMOOTHING)
+    return np.asarray(found[mask] / found[mask].mean())
 
 
 def _estimators(seed: int) -> list[tuple[str, Any]]:
@@ -135,7 +136,7 @@ def _fit_all(data: Dataset, seed: int, progress: Progress) -> list[_Fitted]:
 def _fit(name: str, estimator: Any, data: Dataset) -> _Fitted:
     calibration, scores = _trained(estimator, data, data.part == TRAINS, data.part == CALIBRATES)
     later = data.part == CALIBRATES
-    loss = log_loss(data.truth[later], scores[later])
+    loss = log_loss(data.truth[later], scores[later], trials.class_weights(data, later, EVEN))
     return _Fitted(
         name,
         estimator,
@@ -153,22 +154,47 @@ def _is_trees(estimator: Any) -> bool:
 
 def _trained(estimator: Any, data: Dataset, first: Bools, later: Bools) -> tuple[Calibration, Floats]:
     """Fit on the first and calibrate on the later decisions; the scores of all."""
-    keyword = f"{estimator.steps[-1][0]}__sample_weight" if hasattr(estimator, "steps") else "sample_weight"
-    estimator.fit(data.matrix[first], data.truth[first], **{keyword: _weights(data, first)})
+    _learn(estimator, data, first)
     raw = estimator.predict_proba(data.matrix)[:, 1]
-    calibration = fit_calibration(raw[later], data.truth[later])
-    return calibration, np.round(artifact.calibrated(raw, calibration), 6)
+    calibration = fit_calibration(raw[later], data.truth[later], trials.class_weights(data, later, EVEN))
+    return calibration, _scores(estimator, data.matrix, calibration)
 
 
-def fit_calibration(raw: Floats, truth: Bools) -> Calibration:
+def _learn(estimator: Any, data: Dataset, mask: Bools) -> None:
+    keyword = f"{estimator.steps[-1][0]}__sample_weight" if hasattr(estimator, "steps") else "sample_weight"
+    estimator.fit(data.matrix[mask], data.truth[mask], **{keyword: _weights(data, mask)})
+
+
+def _scores(estimator: Any, matrix: Floats, calibration: Calibration) -> Floats:
+    return np.round(artifact.calibrated(estimator.predict_proba(matrix)[:, 1], calibration), 6)
+
+
+def _refitted(chosen: _Fitted, data: Dataset, seed: int) -> _Fitted:
+    """Learned anew from both parts that it may know, as the rules' points were; its line stays."""
+    from threadpoolctl import threadpool_limits  # noqa: PLC0415
+
+    estimator = dict(_estimators(seed))[chosen.name]
+    with threadpool_limits(limits=1):
+        _learn(estimator, data, (data.part == TRAINS) | (data.part == CALIBRATES))
+    calibration = at_threshold(chosen.calibration)
+    scores = _scores(estimator, data.matrix, calibration)
+    return chosen._replace(estimator=estimator, calibration=calibration, scores=scores)
+
+
+def at_threshold(even: Calibration) -> Calibration:
+    """The line for scores that speak of the share at which `THRESHOLD` lies, in place of `EVEN`."""
+    return Calibration(even.slope, round(even.intercept + log(THRESHOLD / (1 - THRESHOLD)), 8))
+
+
+def fit_calibration(raw: Floats, truth: Bools, weight: Floats) -> Calibration:
     """Platt's line through the log odds, by Newton's method (two parameters, so it settles in a few steps)."""
     clipped = np.clip(raw, 1e-9, 1 - 1e-9)
     design = np.column_stack([np.log(clipped / (1 - clipped)), np.ones(len(raw))])
     line = np.array([1.0, 0.0])
     for _ in range(50):
         p = 1 / (1 + np.exp(-(design @ line)))
-        gradient = design.T @ (truth - p) - 1e-6 * line
-        hessian = (design * (p * (1 - p))[:, None]).T @ design + 1e-6 * np.eye(2)
+        gradient = design.T @ (weight * (truth - p)) - 1e-6 * line
+        hessian = (design * (weight * p * (1 - p))[:, None]).T @ design + 1e-6 * np.eye(2)
         step = np.linalg.solve(hessian, gradient)
         line = line + np.clip(step, -1, 1)
         if float(np.abs(step).max()) < 1e-10:
@@ -176,10 +202,10 @@ def fit_calibration(raw: Floats, truth: Bools) -> Calibration:
     return Calibration(round(float(line[0]), 8), round(float(line[1]), 8))
 
 
-def log_loss(truth: Bools, scores: Floats) -> float:
+def log_loss(truth: Bools, scores: Floats, weight: Floats) -> float:
     """Mean negative log likelihood."""
     p = np.clip(scores, 1e-6, 1 - 1e-6)
-    return float(-np.mean(np.where(truth, np.log(p), np.log(1 - p))))
+    return float(-np.average(np.where(truth, np.log(p), np.log(1 - p)), weights=weight))
 
 
 def _microseconds(estimator: Any, matrix: Floats) -> float:
@@ -218,7 +244,11 @@ def _card(
         data=_training_data(data, commits),
         feature_names=features.NAMES,
         feature_version=features.VERSION,
-        medians=tuple(np.median(data.matrix[data.part == TRAINS], axis=0).round(6).tolist()),
+        medians=tuple(
+            np.median(data.matrix[(data.part == TRAINS) | (data.part == CALIBRATES)], axis=0)
+            .round(6)
+            .tolist()
+        ),
         predictions=PREDICTIONS,
         threshold=THRESHOLD,
         costs=COSTS,
@@ -229,10 +259,11 @@ def _card(
                 name=one.name,
                 log_loss=round(one.log_loss, 5),
                 balanced_accuracy=round(
-                    evaluate.balanced_accuracy(data.truth[later], one.scores[later] >= THRESHOLD).value, 4
+                    trials.macro_value(data.truth[later], one.scores[later] >= EVEN, data.repository[later]),
+                    4,
                 ),
                 microseconds_per_row=round(one.microseconds, 2),
-                chosen=one is chosen,
+                chosen=one.name == chosen.name,
             )
             for one in fitted
         ],
@@ -244,25 +275,41 @@ def _card(
     )
 
 
-def _judged(card: Card, data: Dataset, chosen: _Fitted, seed: int, progress: Progress) -> Card:
+def _judged(card: Card, data: Dataset, chosen: _Fitted, commits: Path, seed: int, progress: Progress) -> Card:
     """The card with what only the chosen estimator is asked for."""
     from threadpoolctl import threadpool_limits  # noqa: PLC0415
 
     def fit(data: Dataset, first: Bools, later: Bools) -> Floats:
-        return _trained(dict(_estimators(seed))[chosen.name], data, first, later)[1]
+        estimator = dict(_estimators(seed))[chosen.name]
+        calibration, _ = _trained(estimator, data, first, later)
+        _learn(estimator, data, first | later)
+        return _scores(estimator, data.matrix, at_threshold(calibration))
 
     def score(matrix: Floats) -> Floats:
-        raw = chosen.estimator.predict_proba(matrix)[:, 1]
-        return np.round(artifact.calibrated(raw, chosen.calibration), 6)
+        return _scores(chosen.estimator, matrix, chosen.calibration)
 
     with threadpool_limits(limits=1):
         progress("leaving repositories out")
         left_out = trials.left_out(data, fit)
         progress("mixing up one feature after another")
         importances = trials.importances(data, score, seed)
+        progress("telling labels late")
+        late = dataset(read_commits(commits), late=True)
+        told_late = trials.macro(
+            late,
+            fit(late, late.part == TRAINS, late.part == CALIBRATES),
+            late.part == TESTS,
+            resampled="clusters",
+        )
+    newest = data.part == TESTS
     return msgspec.structs.replace(
         card,
-        macro=trials.macro(data, chosen.scores, data.part == TESTS, resampled="clusters"),
+        macro=trials.macro(data, chosen.scores, newest, resampled="clusters"),
+        first=trials.macro(
+            data, chosen.scores, newest & trials.firsts(data.repository, data.landing), resampled="clusters"
+        ),
+        told_late=told_late,
+        curves=trials.curves(data, chosen.scores),
         left_out=left_out,
         importances=importances,
         trade_off=trials.trade_off(data, chosen.scores),
@@ -305,9 +352,14 @@ def _notes(data: Dataset) -> list[str]:
     rules_raw = np.array(
         rules.points([data.rows[i] for i in np.flatnonzero(later).tolist()]), dtype=np.float64
     )
-    line = fit_calibration(1 / (1 + np.exp(-rules_raw)), data.truth[later])
+    even = fit_calibration(
+        1 / (1 + np.exp(-rules_raw)), data.truth[later], trials.class_weights(data, later, EVEN)
+    )
+    line = at_threshold(even)
     return [
         "Label: the landing unit (pull request, merge) of the commit touches a README or the docs.",
+        f"Scores: how likely documentation is needed in a repository where {THRESHOLD:.1%} of the changes need it.",
+        "The estimator was chosen and its line fitted with the training part alone, then it learned both older parts.",
         f"Left out at part borders, because their landing unit began in an older part: {int((data.part == LEFT_OUT).sum())}.",
         f"Rules: line fitted on the calibration part {line.slope:.3f} a point, {line.intercept:.3f} at none.",
         f"Rules: line in use {rules.SLOPE} a point, {rules.INTERCEPT} at none.",

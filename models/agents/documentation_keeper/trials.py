@@ -24,7 +24,7 @@ from pointsman.models.agents.documentation_keeper.dataset import (
 from pointsman.models.agents.documentation_keeper.features import NAMES
 from pointsman.models.agents.documentation_keeper.measure import COSTS, NEEDED, THRESHOLD
 from pointsman.models.agents.documentation_keeper.rules import Rules
-from pointsman.models.artifact import HeldOut, Importance, LeftOut, TradeOff
+from pointsman.models.artifact import Curves, HeldOut, Importance, LeftOut, TradeOff
 from pointsman.models.evaluate import Costs
 from pointsman.models.resample import MacroPair, macro_pair
 
@@ -40,6 +40,19 @@ say more by it than another by two hundred."""
 
 Fit = Callable[[Dataset, Bools, Bools], Floats]
 """Data, what to train on, what to calibrate on; the scores of all decisions."""
+
+
+def class_weights(data: Dataset, mask: Bools, share: float) -> Floats:
+    """Every repository counts alike, and in each of them the positive class with ``share``.
+
+    Repositories with fewer than `CLASS_MIN` of a class count nothing; where there are no others, all count alike.
+    """
+    truth, groups = data.truth[mask], data.repository[mask]
+    found = np.zeros(len(truth))
+    for name in _names(truth, groups):
+        for of_class, part in (((groups == name) & truth, share), ((groups == name) & ~truth, 1 - share)):
+            found[of_class] = part / of_class.sum()
+    return found * (len(found) / found.sum()) if found.any() else np.ones(len(truth))
 
 
 def by_rules(data: Dataset) -> tuple[Bools, Floats]:
@@ -77,6 +90,39 @@ def macro(data: Dataset, scores: Floats, mask: Bools, **options: Any) -> MacroPa
     )
 
 
+def firsts(groups: Texts, landings: Texts) -> Bools:
+    """The first decision of each landing: nothing can be known of its landing yet."""
+    pairs = np.char.add(np.char.add(groups, " "), landings)
+    found = np.zeros(len(pairs), bool)
+    found[np.unique(pairs, return_index=True)[1]] = True
+    return found
+
+
+def curves(data: Dataset, scores: Floats) -> Curves:
+    """Scores against the share that was positive, at the share of which scores speak; on the newest decisions."""
+    test = data.part == TESTS
+    weight = class_weights(data, test, THRESHOLD)
+    rules = by_rules(data)[1]
+    return Curves(*(_curve(data.truth[test], each[test], weight) for each in (rules, scores)))
+
+
+def _curve(truth: Bools, scores: Floats, weight: Floats) -> list[evaluate.CalibrationBin]:
+    bins = evaluate.CALIBRATION_BINS
+    place = np.minimum((scores * bins).astype(int), bins - 1)
+    place[weight == 0] = -1
+    return [
+        evaluate.CalibrationBin(
+            i / bins,
+            (i + 1) / bins,
+            int(mask.sum()),
+            round(float(np.average(scores[mask], weights=weight[mask])), 6),
+            round(float(np.average(truth[mask], weights=weight[mask])), 6),
+        )
+        for i in range(bins)
+        if (mask := place == i).any()
+    ]
+
+
 def left_out(data: Dataset, fit: Fit) -> LeftOut | None:
     """Each repository is asked about by a model that was trained and calibrated on others; None if there are too few.
 
@@ -109,7 +155,7 @@ def importances(data: Dataset, score: Callable[[Floats], Floats], seed: int) -> 
     truth, groups = data.truth[test], data.repository[test]
     matrix = data.matrix[test]
     random = np.random.default_rng(seed)
-    usual = _macro_value(truth, score(matrix) >= THRESHOLD, groups)
+    usual = macro_value(truth, score(matrix) >= THRESHOLD, groups)
     places = [np.flatnonzero(groups == name) for name in np.unique(groups)]
     found = []
     for column, name in enumerate(NAMES):
@@ -118,7 +164,7 @@ def importances(data: Dataset, score: Callable[[Floats], Floats], seed: int) -> 
             mixed = matrix.copy()
             for mine in places:
                 mixed[mine, column] = matrix[random.permutation(mine), column]
-            losses.append(usual - _macro_value(truth, score(mixed) >= THRESHOLD, groups))
+            losses.append(usual - macro_value(truth, score(mixed) >= THRESHOLD, groups))
         found.append(
             Importance(name, *(round(float(each), 5) for each in (np.mean(losses), min(losses), max(losses))))
         )
@@ -142,7 +188,7 @@ def trade_off(data: Dataset, scores: Floats, missed: Sequence[float] = MISSED) -
                 said=round(float(np.mean([said[groups == name].mean() for name in names])), 4),
                 found=round(float(np.mean(found)), 4),
                 right=round(float(truth[said].mean()) if said.any() else 0.0, 4),
-                balanced_accuracy=round(_macro_value(truth, said, groups), 4),
+                balanced_accuracy=round(macro_value(truth, said, groups), 4),
             )
         )
     return table
@@ -154,7 +200,8 @@ def _names(truth: Bools, groups: Texts) -> list[str]:
     return [n for n in found if min(truth[groups == n].sum(), (~truth[groups == n]).sum()) >= CLASS_MIN]
 
 
-def _macro_value(truth: Bools, said: Bools, groups: Texts) -> float:
+def macro_value(truth: Bools, said: Bools, groups: Texts) -> float:
+    """Balanced accuracy as the mean over groups with enough of both classes; a half where there is none."""
     values = []
     for name in _names(truth, groups):
         mine = groups == name

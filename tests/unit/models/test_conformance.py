@@ -192,7 +192,7 @@ def test_a_model_of_other_features_is_named() -> None:
     names = (*KEEPER.feature_names[:-1], "other")
     found = check(dataclasses.replace(KEEPER, feature_names=names, feature_version="other"))
     assert "model: was trained on other feature_names" in found
-    assert "model: was trained on feature_version '3'" in found
+    assert "model: was trained on feature_version '4'" in found
 
 
 def test_an_input_that_does_not_survive_json_is_named() -> None:

@@ -169,7 +169,7 @@ def test_rules_explain_exactly_what_makes_their_score(some: list[CodeChange]) ->
 
 def test_every_condition_moves_the_score_its_own_way() -> None:
     plain = list(features([change()])[0])
-    plain[NAMES.index("public_files")] = 1
+    plain[NAMES.index("paths_known")] = 1
     before = Rules().decide([tuple(plain)])[0].score
     for condition in CONDITIONS:
         row = list(plain)

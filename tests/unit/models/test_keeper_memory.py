@@ -10,15 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman.models.agents.documentation_keeper import AGENT, memory
-from pointsman.models.agents.documentation_keeper.dataset import events
+from pointsman.models.agents.documentation_keeper import memory
 from pointsman.models.agents.documentation_keeper.features import NAMES, features
-from pointsman.models.agents.documentation_keeper.history import read_commits
 from pointsman.models.agents.documentation_keeper.measure import NEEDED, NOT_NEEDED, PREDICTIONS
 from pointsman.models.agents.documentation_keeper.request import FILES_MAX, ChangedFile, CodeChange
-from pointsman.models.replay import Asked, replay
 from pointsman.models.state import NOTHING, UNSEEN, Seen, Told
-from tests.support.histories import line, write_lines
 
 PATHS = [
     "src/a.py",
@@ -101,11 +97,11 @@ def test_a_change_finds_every_key_that_its_label_was_counted_at(
     world.tell(0, NEEDED)
     found = dict(zip(NAMES, features([one], [Seen(0.0, world.values)])[0], strict=True))
     sources = memory.note([one])[0].split("\n")[4:]  # type: ignore[union-attr]
-    assert found["author_past"] == (one.author is not None)
+    assert (found["author_recent"] > 1) == (one.author is not None)
     assert found["paths_known"] == bool(sources)
     assert all(found[name] > 1 for name in ("word_rate", "subject_rate", "files_rate"))
     if sources:
-        assert all(found[name] > 1 for name in ("path_rate", "path_lowest", "directory_rate", "area_rate"))
+        assert all(found[name] > 1 for name in ("path_recent", "path_highest", "directory_recent"))
 
 
 @given(st.lists(changes, min_size=1, max_size=6), labels)
@@ -166,52 +162,22 @@ def test_the_largest_change_leaves_a_bounded_note_and_few_keys() -> None:
     assert all(len(key) <= memory.KEY_LETTERS_MAX + 1 for key in learned.values)
 
 
-def history(tmp_path: Any, count: int = 120) -> list[Any]:
-    """Landings of up to three commits, one of which is only documentation."""
-    lines = []
-    for number in range(count):
-        land = f"{number - number % 3:010x}"
-        files = [{"p": PATHS[number % 5], "a": 3, "r": 1}]
-        needed = (number // 3) % 4 == 0
-        lines.append(
-            line(number, land=land, files=files, author=f"a{number % 4}")
-            | {"y": {"dom": int(number % 7 != 2), "same": [], "land": ["docs"] * needed}}
-        )
-    return list(read_commits(write_lines(tmp_path / "history.jsonl", lines)))
+@given(st.lists(changes, min_size=1, max_size=6), st.randoms())
+def test_a_note_is_the_same_whether_features_were_computed_before_or_not(
+    some: list[CodeChange], random: Any
+) -> None:
+    alone = memory.note(some)
+    features(some, [UNSEEN] * len(some))
+    random.shuffle(order := list(range(len(some))))
+    assert memory.note([some[i] for i in order]) == [alone[i] for i in order]
+    again = [msgspec.structs.replace(one) for one in some]
+    assert memory.note(again) == alone
 
 
-def test_labels_of_a_landing_come_after_its_last_commit(tmp_path: Any) -> None:
-    commits = history(tmp_path)
-    asked = {f"{commit.sha}-{place}": place for place, commit in enumerate(commits)}
-    at = -1
-    for event in events(commits):
-        if isinstance(event, Asked):
-            at = asked[event.decision_id]
-            continue
-        last = max(
-            i for i, commit in enumerate(commits) if commit.land == commits[asked[event.decision_id]].land
-        )
-        assert at >= last or not any(commit.in_domain for commit in commits[at + 1 : last + 1])
-    found = list(events(commits))
-    assert sum(isinstance(event, Told) for event in found) == sum(commit.in_domain for commit in commits)
-
-
-def test_later_labels_change_no_earlier_feature(tmp_path: Any) -> None:
-    commits = history(tmp_path)
-    rows = [row for _, row in replay(AGENT, events(commits))]
-    for cut in (30, 61, 90):
-        others = [
-            msgspec.structs.replace(commit, truth=PREDICTIONS[(place // 2) % 2]) if place >= cut else commit
-            for place, commit in enumerate(commits)
-        ]
-        changed = [row for _, row in replay(AGENT, events(others))]
-        # The landing at the cut may have begun before it; its label is not known before it is over either.
-        asked = sum(commit.in_domain for commit in commits[:cut])
-        assert changed[:asked] == rows[:asked]
-        assert changed != rows
-
-
-@pytest.mark.parametrize("batch", [1, 7, 1000])
-def test_a_replay_gives_the_same_rows_in_any_batches(tmp_path: Any, batch: int) -> None:
-    commits = history(tmp_path)
-    assert list(replay(AGENT, events(commits), batch=batch)) == list(replay(AGENT, events(commits)))
+def test_notes_that_nobody_asks_for_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "PREPARED_MAX", 10)
+    some = [CodeChange(repository="r", subject=f"x{n}", files=[]) for n in range(35)]
+    features(some, [UNSEEN] * len(some))
+    assert len(memory._prepared) <= 10
+    assert memory.note(some) == memory.note(some)
+    assert not memory._prepared.keys() & {id(one) for one in some}

@@ -13,6 +13,7 @@ from pointsman.models.agents.documentation_keeper import AGENT
 from pointsman.models.agents.documentation_keeper import train as recipe
 from pointsman.models.agents.documentation_keeper.dataset import dataset
 from pointsman.models.agents.documentation_keeper.history import HistoryError, read_commits
+from pointsman.models.agents.documentation_keeper.measure import THRESHOLD
 from pointsman.models.artifact import Calibration, calibrated, load_card
 from pointsman.models.ml import MlDecider
 from tests.support.histories import learnable, line, write_lines
@@ -117,7 +118,7 @@ def test_calibration_finds_the_line_that_bent_the_scores() -> None:
     truth = random.random(20_000) < honest
     odds = np.log(honest / (1 - honest))
     bent = 1 / (1 + np.exp(-(odds - 0.4) / 0.6))
-    found = recipe.fit_calibration(bent, truth)
+    found = recipe.fit_calibration(bent, truth, np.ones(len(truth)))
     assert found.slope == pytest.approx(0.6, abs=0.05)
     assert found.intercept == pytest.approx(0.4, abs=0.05)
     assert np.abs(calibrated(bent, found) - honest).mean() < 0.01
@@ -125,8 +126,25 @@ def test_calibration_finds_the_line_that_bent_the_scores() -> None:
 
 def test_calibration_of_perfect_scores_stays_finite() -> None:
     truth = np.array([True, False] * 20)
-    found = recipe.fit_calibration(np.where(truth, 1.0, 0.0), truth)
+    found = recipe.fit_calibration(np.where(truth, 1.0, 0.0), truth, np.ones(len(truth)))
     assert np.isfinite([found.slope, found.intercept]).all()
+
+
+def test_scores_at_the_threshold_are_those_that_were_even() -> None:
+    line = recipe.at_threshold(Calibration(0.7, 0.2))
+    raw = np.array([0.05, 0.4, 0.6, 0.95])
+    even, moved = calibrated(raw, Calibration(0.7, 0.2)), calibrated(raw, line)
+    assert (moved >= THRESHOLD).tolist() == (even >= 0.5).tolist() == [False, False, True, True]
+    share = even * THRESHOLD / (even * THRESHOLD + (1 - even) * (1 - THRESHOLD))
+    assert moved == pytest.approx(share, abs=1e-6)
+
+
+def test_the_card_says_both_arms_with_every_order_of_labels(trained: Path) -> None:
+    card = load_card(trained)
+    assert card.macro is not None and card.first is not None and card.told_late is not None
+    assert card.first.groups == card.told_late.groups == card.macro.groups == 2
+    assert card.curves is not None
+    assert sum(each.n for each in card.curves.rules) == sum(each.n for each in card.curves.ml)
 
 
 def test_a_dearer_estimator_must_gain_to_be_chosen() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pointsman.models.agents.documentation_keeper import trials
-from pointsman.models.agents.documentation_keeper.dataset import Bools, Dataset, Floats, dataset
+from pointsman.models.agents.documentation_keeper.dataset import TESTS, Bools, Dataset, Floats, dataset
 from pointsman.models.agents.documentation_keeper.features import NAMES
 from pointsman.models.agents.documentation_keeper.history import read_commits
 from pointsman.models.agents.documentation_keeper.measure import THRESHOLD
@@ -66,3 +66,32 @@ def test_a_repository_with_few_of_a_class_leaves_the_means(data: Dataset) -> Non
     truth[np.flatnonzero(mine & truth)[trials.CLASS_MIN - 1 :]] = False
     fewer = trials.macro(data._replace(truth=truth), scores, everything, resampled="clusters")
     assert fewer.groups == 9
+
+
+def test_honest_scores_lie_on_the_line_whatever_share_a_repository_has(data: Dataset) -> None:
+    """Half of the positives of one repository are taken out, and nearly all negatives of the other."""
+    random = np.random.default_rng(2)
+    count = 60_000
+    scores = random.beta(2, 5, count)  # 2 of 7 on average, as scores speak
+    truth = random.random(count) < scores
+    groups = random.choice(["few", "many"], count)
+    kept = random.random(count) < np.where(truth & (groups == "few"), 0.5, 1.0)
+    kept &= random.random(count) < np.where(~truth & (groups == "many"), 0.1, 1.0)
+    some = data._replace(
+        rows=data.rows[:1] * int(kept.sum()),
+        truth=truth[kept],
+        repository=groups[kept],
+        part=np.full(int(kept.sum()), TESTS, np.int8),
+    )
+    weight = trials.class_weights(some, some.part == TESTS, THRESHOLD)
+    assert weight[some.truth].sum() / weight.sum() == pytest.approx(THRESHOLD)
+    curve = trials.curves(some, scores[kept]).ml
+    assert sum(each.n for each in curve) == len(some.truth)
+    for each in curve[:7]:
+        assert each.share_positive == pytest.approx(each.mean_score, abs=0.04)
+
+
+def test_the_first_decision_of_each_landing_is_found() -> None:
+    groups = np.array(["a", "a", "b", "a", "b"])
+    landings = np.array(["1", "1", "1", "2", "1"])
+    assert trials.firsts(groups, landings).tolist() == [True, False, True, True, False]

@@ -42,7 +42,7 @@ def test_each_question_has_one_label_that_comes_later(tmp_path: Path) -> None:
     assert made.repositories == 2
 
 
-def test_truth_is_known_when_the_pull_request_landed_and_not_before(tmp_path: Path) -> None:
+def test_truth_is_known_when_documentation_is_there_and_not_before(tmp_path: Path) -> None:
     land = "00000000bb"
     lines = [
         line(1, land=land, sha="00000000aa", y={"dom": 1, "land": ["docs"]}),
@@ -54,6 +54,19 @@ def test_truth_is_known_when_the_pull_request_landed_and_not_before(tmp_path: Pa
     assert kinds.index(("ask", "00000000cc", "")) < kinds.index(("label", "00000000aa", "docs_needed"))
     (label,) = [event for event in made.events if (event.kind, event.id) == ("label", "run-00000000aa")]
     assert label.at == START + timedelta(hours=30)
+
+
+def test_that_nothing_is_documented_is_known_when_the_pull_request_landed(tmp_path: Path) -> None:
+    land = "00000000bb"
+    lines = [
+        line(1, land="00000000dd", sha="00000000aa", y={"dom": 1, "same": ["docs"], "land": ["docs"]}),
+        line(2, land=land, sha="00000000cc"),
+        line(20, land="00000000dd", sha="00000000dd", y={"dom": 0, "land": ["docs"]}),
+        line(30, land=land, sha=land),
+    ]
+    labels = {e.id.removeprefix("run-"): e.at for e in timeline(tmp_path, lines).events if e.kind == "label"}
+    hours = {"00000000aa": 1, "00000000cc": 30, "00000000bb": 30}
+    assert labels == {id_: START + timedelta(hours=hour) for id_, hour in hours.items()}
 
 
 def test_commits_outside_the_domain_are_not_asked_about(tmp_path: Path) -> None:
