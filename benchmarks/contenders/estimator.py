@@ -14,7 +14,8 @@ from pointsman.models.agents.documentation_keeper.history import read_commits
 def main(commits: Path) -> None:
     """Train, choose, write. What is chosen has no order of its own: the same commits give the same file."""
     data = train.dataset(read_commits(commits))
-    chosen = train.choose(train._fit_all(data, 0, print))  # noqa: SLF001 - the recipe writes no estimator of trees
+    # The recipe writes no estimator of trees, so its parts are asked for one.
+    chosen = train._refitted(train.choose(train._fit_all(data, 0, print)), data, 0)  # noqa: SLF001
     train.slim(chosen.estimator)
     ESTIMATOR.write_bytes(estimators.dump(chosen.estimator))
 

@@ -13,7 +13,7 @@ from msgspec import UNSET, UnsetType
 
 from pointsman.models.state import Changes
 from pointsman.schemas.control import Flag
-from pointsman.schemas.outcome import History
+from pointsman.schemas.outcome import Arm, History
 from pointsman.schemas.retry import Assigned
 from pointsman.schemas.summary import ArmSummary, Ledger
 from pointsman.streams.decisions.ask import Asked
@@ -105,6 +105,21 @@ class Part:
         for each in rejected:
             self.checked.rejected.append(each)
             self.checked.answered.pop(key(each.request_id), None)
+
+    def assign(
+        self, split: list[Accepted], candidates: list[bool], bad: list[Rejected], flag: Flag | None
+    ) -> list[bool]:
+        """Note the arms of those that failed; the arms of the others."""
+        failed = {id(each.record) for each in bad}
+        percentage, version = (flag.percentage, flag.version) if flag else (0.0, 0)
+        kept = []
+        for each, candidate in zip(split, candidates, strict=True):
+            if id(each.record) in failed:
+                arm: Arm = "candidate" if candidate else "control"
+                self.assigned[id(each.record)] = Assigned(arm=arm, percentage=percentage, version=version)
+            else:
+                kept.append(candidate)
+        return kept
 
     def ledger(self, known: Ledger | None, position: int | None) -> Ledger:
         """The counts since the last summary with this part's; ``position``: where reading it began."""
@@ -217,8 +232,8 @@ class Draft:
             changes = self.state.of(agent)
             assert changes is not None, "who has notes keeps state"
             for accepted, content in sorted(notes, key=lambda note: note[0].record.offset):
-                if self.state.comes_again(accepted.record):
+                if (unit := accepted.request.unit) is None:
                     continue
-                if content is not None and accepted.request.unit is not None:
-                    at = accepted.record.timestamp / 1000
-                    changes.note(accepted.request.unit, accepted.request.id, content, at)
+                self.state.touched.add(unit)
+                if content is not None and not self.state.comes_again(accepted.record):
+                    changes.note(unit, accepted.request.id, content, accepted.record.timestamp / 1000)

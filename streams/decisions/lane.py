@@ -81,9 +81,9 @@ def decision_lane(
         lane: Lane, number: int, owned: tuple[TopicPartition, ...]
     ) -> tuple[Work, Callable[[], Committer]]:
         requests = next(tp for tp in owned if tp.topic == names.requests)
-        work: Work = DecisionWork(requests, around, lambda: lane.wake(number))
-        if learns and not embedded:
-            work = _placed(work, lane, names, number, partitions)
+        decides = DecisionWork(requests, around, lambda: lane.wake(number))
+        placed = learns and not embedded
+        work: Work = _placed(decides, lane, names, number, partitions) if placed else decides
         return work, partial(_committer, lane, owned, number, transactional=transactional, embedded=embedded)
 
     delays_s = _delays(names, settings)
@@ -120,8 +120,10 @@ async def _begin(names: Names, partitions: Mapping[str, int], lane: Lane) -> Non
     await layout.verify(lane.admin, lane.group, names, lane.watch.known, partitions[names.requests])
 
 
-def _placed(work: Work, lane: Lane, names: Names, number: int, partitions: Mapping[str, int]) -> PlacedWork:
-    """The same, for records that belong to the partition as the lane knows the topics."""
+def _placed(
+    work: DecisionWork, lane: Lane, names: Names, number: int, partitions: Mapping[str, int]
+) -> PlacedWork:
+    """The same, for units that belong to the partition as the lane knows the topics."""
     inputs = (names.requests, names.feedback)
 
     return PlacedWork(work, number, partitions[names.requests], lambda: lane.watch.verify(lane.admin, inputs))

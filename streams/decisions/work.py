@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -15,9 +16,7 @@ from aiokafka import TopicPartition
 
 from pointsman.models.state import Limits
 from pointsman.schemas.codec import encode
-from pointsman.schemas.control import Flag
-from pointsman.schemas.outcome import Arm
-from pointsman.schemas.retry import HEADER_KEPT, Assigned
+from pointsman.schemas.retry import HEADER_KEPT
 from pointsman.schemas.summary import ArmSummary, Ledger
 from pointsman.streams import metrics
 from pointsman.streams.decisions.ask import Asked, Questions, Scorer
@@ -134,6 +133,11 @@ class DecisionWork:
         """Shadow questions under way are dropped, and their answers that were not published."""
         await self._later.close()
         self._state.close()
+
+    @property
+    def units(self) -> AbstractSet[str]:
+        """Of the batch that was worked on last, those whose state was looked at or changed."""
+        return self._pending.state.touched if self._pending else frozenset()
 
     def due(self) -> float | None:
         """When there is something to publish without new requests."""
@@ -284,7 +288,7 @@ class DecisionWork:
         if counter is not None:
             draft.even[agent.name] = counter
         if computed.bad:
-            candidates = self._assign(part, split, candidates, computed, flag)
+            candidates = part.assign(split, candidates, computed.bad, flag)
             part.reject(computed.bad)
         return Prepared(part, runtime, computed, candidates, flag, features_ms, reached)
 
@@ -296,22 +300,6 @@ class DecisionWork:
             if self._retries.topic(each, part.came_of(each.record).attempt) is None
         }
         return [each for each in requests if id(each.record) not in over]
-
-    @staticmethod
-    def _assign(
-        part: Part, split: list[Accepted], candidates: list[bool], computed: Computed, flag: Flag | None
-    ) -> list[bool]:
-        """Note the arms of those that failed; the arms of the others."""
-        failed = {id(each.record) for each in computed.bad}
-        percentage, version = (flag.percentage, flag.version) if flag else (0.0, 0)
-        kept = []
-        for each, candidate in zip(split, candidates, strict=True):
-            if id(each.record) in failed:
-                arm: Arm = "candidate" if candidate else "control"
-                part.assigned[id(each.record)] = Assigned(arm=arm, percentage=percentage, version=version)
-            else:
-                kept.append(candidate)
-        return kept
 
     async def _emit(self, part: Part, prepared: list[tuple[Prepared, Asked]], draft: Draft) -> None:
         decided = Decided()

@@ -96,6 +96,8 @@ class StateDraft:
         self.changes: dict[str, Changes] = {}
         self.applied = dict(state.applied)
         """As `PartitionState.applied`, with this batch."""
+        self.touched: set[str] = set()
+        """Units whose state was looked at or changed."""
         self.written: list[Message] = []
         """For the changelog."""
 
@@ -126,6 +128,8 @@ class StateDraft:
             event = check_feedback(record)
         except InvalidMessage:
             return
+        if event.unit is not None:
+            self.touched.add(event.unit)
         if event.label is None or (changes := self.of(event.agent)) is None:
             return
         told = Told(event.decision_id, event.label, record.timestamp / 1000)
