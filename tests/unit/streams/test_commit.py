@@ -183,20 +183,21 @@ async def test_a_transaction_begins_with_what_the_one_before_wrote() -> None:
 async def test_messages_the_offsets_and_the_end_follow_one_another() -> None:
     """The broker refuses one of two that come side by side."""
     producer = Producer()
-    answers: list[asyncio.Future[None]] = []
+    answers: list[tuple[asyncio.Future[RecordMetadata], RecordMetadata]] = []
     at_once = producer.send_batch
 
     async def later(batch: RecordBatch, topic: str, *, partition: int) -> asyncio.Future[RecordMetadata]:
-        await at_once(batch, topic, partition=partition)
-        answers.append(asyncio.get_running_loop().create_future())
-        return answers[-1]
+        known = await (await at_once(batch, topic, partition=partition))
+        answers.append((asyncio.get_running_loop().create_future(), known))
+        return answers[-1][0]
 
     producer.send_batch = later  # type: ignore[method-assign]
     under_way = asyncio.create_task(transactional(producer).commit(output()))
     for count in (2, 1):
         await asyncio.sleep(0.01)
         assert producer.calls[-1] == "send", f"{count} answers are missing"
-        answers.pop().set_result(None)
+        future, known = answers.pop()
+        future.set_result(known)
     await under_way
     assert producer.calls[-2:] == ["offsets", "commit"]
 
