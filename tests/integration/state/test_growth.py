@@ -21,8 +21,8 @@ from pointsman.models.state import Limits
 from pointsman.streams.partitioner import by_crc32, by_murmur2
 from pointsman.streams.state.partition import PartitionState
 from pointsman.streams.state.restore import restore
-from tests.integration.state.test_state_kills import Producer, Replay, everything
 from tests.support import rememberer
+from tests.support.asking import Producer, Replay, everything
 from tests.support.commands import Ran, _environment, pointsman
 from tests.support.kafka import Kafka
 from tests.support.pipeline import Pipeline, wait_for
