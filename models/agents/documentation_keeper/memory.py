@@ -133,8 +133,13 @@ def learn(told: Told, note: Any, values: Values) -> Learned:
 def _count(text: str, values: Values, *, needed: bool) -> Learned:
     counts: dict[str, Count] = {}
     places: list[int] = []
+    get = cast("_Get", values.get)
     for key, pace in _keys(text):
-        labels, positive, weight, recent = _count_of(values, key)
+        if (found := get(key)) is None:
+            counts[key] = (1, int(needed), 1.0, float(needed))
+            places.append(1)
+            continue
+        _, labels, positive, weight, recent = found
         counts[key] = (
             labels + 1,
             positive + needed,
