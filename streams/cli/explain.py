@@ -121,7 +121,7 @@ def _features_check(agent: Agent, stored: dict[str, Any], row: Row, same: dict[s
 
     if stored["input_bytes"] is None:
         return "the input was deleted: taken as stored"
-    if agent.state is not None:
+    if agent.state is not None and stored["unit"] is not None:
         return "they depend on what was remembered of the unit then: taken as stored"
     try:
         given = Decoder(agent.input_type, "input").decode(stored["input_bytes"])

@@ -25,7 +25,7 @@ async def test_every_request_gets_one_outcome_that_a_java_client_reads(pipeline:
     outcomes = [Decoder(Outcome).decode(line.encode()) for line in lines]
     assert account([f"r-{n}" for n in range(300)], [each.decision_id for each in outcomes]).clean
     assert {each.arm for each in outcomes} == {"candidate", "control"}
-    assert {each.answers.rules.decider for each in outcomes} == {"rules@1"}
+    assert {each.answers.rules.decider for each in outcomes} == {"rules@2"}
 
 
 @pytest.mark.parametrize("compression", ["none", "gzip", "snappy", "lz4", "zstd"])
