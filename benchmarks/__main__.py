@@ -20,6 +20,8 @@ PARTS: Final = {
     "memory": (),
     "startup": (),
     "dashboards": (),
+    "state": (),
+    "state_lane": (),
 }
 """Module of `benchmarks` to what it is always told; a module that is added here takes part. All take --commits."""
 

@@ -14,16 +14,19 @@ from pointsman.models.agents.documentation_keeper import AGENT, git_history, his
 
 def requests(count: int, commits: Path | None) -> Iterator[tuple[bytes, bytes]]:
     """Key and value of ``count`` requests; where the history has fewer commits it is repeated under new ids."""
+    return _numbered(
+        count, [msgspec.json.encode(each.request) for each in changes(commits, min(count, 50_000))]
+    )
+
+
+def changes(commits: Path | None, read: int | None = None) -> list[history.Commit]:
+    """Commits that touch source, of a file or of the history here; ``read``: of the first so many. Raises SystemExit."""
     source = history.read_commits(commits) if commits else git_history.read_git(_repository())
-    inputs = [
-        msgspec.json.encode(commit.request)
-        for commit in islice(source, min(count, 50_000))
-        if commit.in_domain
-    ]
-    if not inputs:
+    found = [commit for commit in islice(source, read) if commit.in_domain]
+    if not found:
         msg = "the history has no commit that touches source; name another with --commits"
         raise SystemExit(msg)
-    return _numbered(count, inputs)
+    return found
 
 
 def examples(count: int) -> Iterator[tuple[bytes, bytes]]:
