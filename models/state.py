@@ -202,6 +202,7 @@ class Changes:
         """Notes that are changed, in the same order; None: gone."""
         self._changed: dict[str, dict[str, None]] = {}
         """By unit, the keys of it that are changed or gone."""
+        self._older_units = iter(units.values)
         self._oldest = iter(units.notes)
         self._front = next(self._oldest, None)
         self._more_notes = 0
@@ -292,8 +293,8 @@ class Changes:
             self._drop(self._first_unit())
 
     def _first_unit(self) -> str:
-        """That which was changed longest ago."""
-        for unit in self._units.values:
+        """That which was changed longest ago; the caller drops it, so none is looked at twice."""
+        for unit in self._older_units:
             if unit not in self.values_of:
                 return unit
         return next(unit for unit, values in self.values_of.items() if values)

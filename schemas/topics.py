@@ -10,6 +10,8 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
+TOMBSTONES_MS: Final = 24 * 3_600_000
+"""A compacted topic keeps what says that something is gone so long at least."""
 DAY_MS: Final = 24 * 60 * 60 * 1000
 RETRY_DELAYS_MS: Final = (5_000, 15_000, 30_000)
 """Long enough in all for a worker to be replaced, short enough for a caller that still waits."""

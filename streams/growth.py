@@ -87,6 +87,7 @@ class Growth:
         before, finishing = await self._begin()
         if not finishing:
             await self._drained(ends)
+            await self._foreseen(before)
         last = self._names.outcomes
         await self._grow([name for name in self._topics if name != last])
         # Whoever came in since has seen topics change, and halts; nobody else begins.
@@ -163,6 +164,12 @@ class Growth:
             msg = f"records wait to be decided or learned ({each}): let workers run until none does, then stop them"
             raise TopicProblem(msg)
 
+    async def _foreseen(self, before: int) -> None:
+        """What would be refused later is refused now: Kafka takes no partition away."""
+        async with AsyncExitStack() as stack:
+            held = await self._held(await self._consumer(stack), before)
+        self._fits(move(held, before, self._after, self._home), before)
+
     # -- the topics ------------------------------------------------------------------------------
 
     async def _grow(self, names: Iterable[str]) -> None:
@@ -213,7 +220,7 @@ class Growth:
             stack.push_async_callback(producer.stop)
             await producer.start()  # ends what one before left open, and it too
             consumer = await self._consumer(stack)
-            found = move(await self._held(consumer), before, self._after, self._home)
+            found = move(await self._held(consumer, self._after), before, self._after, self._home)
             self._fits(found, before)
             ends = await self._ends()
             committed = await self._committed(ends)
@@ -235,9 +242,9 @@ class Growth:
                         await producer.send_offsets_to_transaction(offsets, group)
         return found, len(sent)
 
-    async def _held(self, consumer: AIOKafkaConsumer) -> list[Held]:
+    async def _held(self, consumer: AIOKafkaConsumer, partitions: int) -> list[Held]:
         held = []
-        for number in range(self._after):
+        for number in range(partitions):
             tp = TopicPartition(self._names.state, number)
             entries: Held = {}
             first = (await consumer.beginning_offsets([tp]))[tp]

@@ -99,7 +99,8 @@ async def create(admin: AIOKafkaAdminClient, settings: Settings) -> list[str]:
             replication_factor=settings.replication,
             topic_configs={"cleanup.policy": topic.cleanup, "retention.ms": str(topic.retention_ms)}
             if topic.cleanup == "delete"
-            else {"cleanup.policy": topic.cleanup},
+            # A local snapshot is trusted while what was taken away since can still be read.
+            else {"cleanup.policy": topic.cleanup, "delete.retention.ms": str(topics.TOMBSTONES_MS)},
         )
         for topic in topics.deployed(settings.retry_delays_ms)
         if settings.topic_prefix + topic.name in missing

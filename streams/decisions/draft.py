@@ -223,17 +223,21 @@ class Draft:
 
     def keep_notes(self, prepared: Iterable[Prepared]) -> None:
         """What agents keep of the requests of a part until their labels come: each agent's in the order of their topic."""
-        found: dict[str, list[tuple[Accepted, Any]]] = {}
+        found: dict[str, list[tuple[Accepted, Any, bool]]] = {}
         for each in prepared:
             if each.computed.notes:
                 mine = found.setdefault(each.runtime.agent.name, [])
-                mine += zip(each.computed.requests, each.computed.notes, strict=True)
+                mine += [
+                    (accepted, note, each.part.waited)
+                    for accepted, note in zip(each.computed.requests, each.computed.notes, strict=True)
+                ]
         for agent, notes in found.items():
             changes = self.state.of(agent)
             assert changes is not None, "who has notes keeps state"
-            for accepted, content in sorted(notes, key=lambda note: note[0].record.offset):
+            for accepted, content, waited in sorted(notes, key=lambda note: note[0].record.offset):
                 if (unit := accepted.request.unit) is None:
                     continue
                 self.state.touched.add(unit)
-                if content is not None and not self.state.comes_again(accepted.record):
+                # One that waited for another attempt has its first place, which later ones have passed.
+                if content is not None and (waited or not self.state.comes_again(accepted.record)):
                     changes.note(unit, accepted.request.id, content, accepted.record.timestamp / 1000)

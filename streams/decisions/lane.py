@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -111,7 +112,10 @@ def _state(
 ) -> PartitionState:
     """Empty; with a snapshot of the topic as the lane knows it, where that is written in transactions."""
     shape = lane.watch.known.get(names.state)
-    kept = snapshot(lane.settings, shape.id if shape and transactional else "", partition)
+    # Another set of agents, or of what they keep, has a file of its own: this one lacks what is not loaded.
+    versions = sorted((name, agent.state.version) for name, agent in agents.items() if agent.state)
+    of = hashlib.sha256(repr(versions).encode()).hexdigest()[:8]
+    kept = snapshot(lane.settings, f"{shape.id}-{of}" if shape and transactional else "", partition)
     return PartitionState(agents, limits(lane.settings), snapshot=kept, at_least_once=not transactional)
 
 
@@ -129,9 +133,9 @@ def _placed(
     return PlacedWork(work, number, partitions[names.requests], lambda: lane.watch.verify(lane.admin, inputs))
 
 
-def snapshot(settings: Settings, topic_id: str, partition: int) -> Snapshot | None:
-    """Where a partition's state is kept locally; None where the changelog is not written in the outcomes' transactions."""
-    return Snapshot(Path(settings.data_dir) / "state", topic_id, partition) if topic_id else None
+def snapshot(settings: Settings, of: str, partition: int) -> Snapshot | None:
+    """Where a partition's state is kept locally, of a topic and its agents; None where the changelog is not written in the outcomes' transactions."""
+    return Snapshot(Path(settings.data_dir) / "state", of, partition) if of else None
 
 
 def _delays(names: Names, settings: Settings) -> dict[str, float]:

@@ -17,6 +17,8 @@ _entry: Final = msgspec.json.Decoder(StateEntry).decode
 
 
 APPLIED: Final = "applied"
+_SHAPES: Final[Mapping[str, type]] = {"value": list, APPLIED: dict}
+"""What the content of a kind must be; a record of somebody else's must not keep a partition from being restored."""
 Pair: TypeAlias = tuple[bytes, bytes | None]
 """Key and value of a record."""
 
@@ -71,6 +73,8 @@ def entry(key: bytes | None, value: bytes | None) -> Entry | None:
     except (msgspec.DecodeError, RecursionError):
         return None
     name = (kind, unit, own)
+    if found is not None and not isinstance(found.content, _SHAPES.get(kind, object)):
+        return None
     if found is None:
         return Entry(agent, version, name, None)
     if kind == APPLIED:

@@ -18,14 +18,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
-from pointsman.schemas.topics import DAY_MS
+from pointsman.schemas.topics import TOMBSTONES_MS
 from pointsman.streams.output import Message
 from pointsman.streams.state.changelog import Pair
 
 logger = logging.getLogger(__name__)
 
 MAGIC: Final = b"pointsman state 1\n"
-TOMBSTONES_S: Final = DAY_MS / 1000
+TOMBSTONES_S: Final = TOMBSTONES_MS / 1000
 """The changelog keeps tombstones so long at least (`delete.retention.ms` of the topic)."""
 TRUSTED_S: Final = TOMBSTONES_S / 2
 """An older file is read no more: something that was taken away might come back with it."""
@@ -44,9 +44,9 @@ _PIECE: Final = 10_000
 class Snapshot:
     """One partition's file. Its errors are never the lane's: it says so once, and works without."""
 
-    def __init__(self, folder: Path, topic_id: str, partition: int) -> None:
-        """``topic_id``: Kafka's, which differs where the topic was made anew."""
-        self.path = folder / f"{topic_id}-{partition}.state"
+    def __init__(self, folder: Path, of: str, partition: int) -> None:
+        """``of``: what differs where it holds something else: Kafka's id of the topic, and the agents that are loaded."""
+        self.path = folder / f"{of}-{partition}.state"
         self._file: BinaryIO | None = None
 
     def blocks(self, end: int) -> Iterator[tuple[int, list[Pair]]]:

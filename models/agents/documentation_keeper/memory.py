@@ -69,6 +69,9 @@ _WEIGHT_KIND: Final = 6.0
 PREPARED_MAX: Final = 4_096
 """Notes that are made and not asked for; then they are made anew."""
 
+_LONG: Final = 1_600
+"""Letters of a note that has no long path in it, as a rule; six bytes each are far below what a note may have."""
+
 _prepared: dict[int, tuple[CodeChange, str]] = {}
 """Notes of changes whose features were computed, by the identity of the change, which stands beside its note so that
 no other can take its place."""
@@ -89,10 +92,17 @@ def prepare(
     """Leave the note of a change of which `features` has counted the files; the arguments are those of `recall`."""
     if len(_prepared) >= PREPARED_MAX:
         _prepared.clear()
-    text = "\n".join(
-        (change.author or "", word, str(bits), str(_kind_of_files(numbers)), *sources[:SOURCES_MAX])
-    )
+    text = _text(change, word, bits, _kind_of_files(numbers), sources[:SOURCES_MAX])
     _prepared[id(change)] = (change, text)
+
+
+def _text(change: CodeChange, word: str, bits: int, files: int, sources: Sequence[str]) -> str:
+    """Paths that no key is made of are left out where they could make the note longer than one may be."""
+    text = "\n".join((change.author or "", word, str(bits), str(files), *sources))
+    if len(text) <= _LONG:
+        return text
+    short = [path for path in sources if len(path) <= KEY_LETTERS_MAX]
+    return "\n".join((change.author or "", word, str(bits), str(files), *short))
 
 
 def _note(change: CodeChange) -> str:
@@ -114,7 +124,7 @@ def _note(change: CodeChange) -> str:
             files |= 8 if kind == 5 else 16 if kind == 6 else 32  # paths.TEST, paths.EXAMPLE
     bits, _ = subject.signals(change.subject)
     first = subject.first_word(change.subject)
-    return "\n".join((change.author or "", first, str(bits), str(files), *sources))
+    return _text(change, first, bits, files, sources)
 
 
 def learn(told: Told, note: Any, values: Values) -> Learned:

@@ -295,6 +295,7 @@ async def test_producers_with_another_partitioner_are_seen_before_anything_moves
     refused = grow(two, "--partitions", "3")
     assert refused.code == 1
     assert "another partitioner" in refused.err
+    assert set(counts(two).values()) == {2}, "Kafka takes no partition away again"
     done = grow(two, "--partitions", "3", "--partitioner", "crc32")
     assert done.code == 0, done.err
     two.options["partitions"] = "3"

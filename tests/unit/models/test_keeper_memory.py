@@ -14,7 +14,7 @@ from pointsman.models.agents.documentation_keeper import memory
 from pointsman.models.agents.documentation_keeper.features import NAMES, features
 from pointsman.models.agents.documentation_keeper.measure import NEEDED, NOT_NEEDED, PREDICTIONS
 from pointsman.models.agents.documentation_keeper.request import FILES_MAX, ChangedFile, CodeChange
-from pointsman.models.state import NOTHING, UNSEEN, Seen, Told
+from pointsman.models.state import NOTHING, UNSEEN, Seen, Told, check_note
 
 PATHS = [
     "src/a.py",
@@ -160,6 +160,15 @@ def test_the_largest_change_leaves_a_bounded_note_and_few_keys() -> None:
     assert len(msgspec.json.encode(learned.note)) < 4_000
     assert len(learned.values) < 24
     assert all(len(key) <= memory.KEY_LETTERS_MAX + 1 for key in learned.values)
+
+
+def test_paths_that_no_key_is_made_of_do_not_make_a_note_too_long() -> None:
+    files = [ChangedFile(path=f"{number}{'界' * 990}.py") for number in range(FILES_MAX)]
+    change = CodeChange(repository="r", subject="x", files=files, author="界" * 200)
+    (alone,) = memory.note([change])
+    check_note(alone)
+    features([change], [UNSEEN])
+    assert memory.note([change]) == [alone]
 
 
 @given(st.lists(changes, min_size=1, max_size=6), st.randoms())

@@ -5,15 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pointsman.models.state import KeyedState, Learned, Limits, Told, Values
-from pointsman.streams.output import Record
+from pointsman.streams.decisions.draft import Draft
+from pointsman.streams.decisions.lane import _state
+from pointsman.streams.output import Output, Record
+from pointsman.streams.settings import load
 from pointsman.streams.state.changelog import Pair
 from pointsman.streams.state.partition import PartitionState
+from pointsman.streams.topics import Names
 from tests.support.rememberer import AGENT
 
 
@@ -89,3 +96,49 @@ def test_feedback_that_cannot_be_learned_from_changes_nothing() -> None:
         told(3, decision_id="unknown"),
     ])  # fmt: skip
     assert count(of) == 0
+
+
+@pytest.mark.parametrize("waited", [False, True])
+def test_where_records_come_again_a_request_that_waited_for_another_attempt_leaves_its_note(
+    waited: bool,
+) -> None:
+    of = state()
+    of.applied = {"requests": 51}  # others that came behind it were decided while it waited
+    asked = SimpleNamespace(
+        record=Record("requests", 0, 10, 0, 0, b"u", b"{}", ()), request=SimpleNamespace(unit="u", id="d")
+    )
+    draft = Draft(output=Output(), positions={}, even={}, ledgers={}, state=of.begin(), reads=True)
+    prepared: Any = SimpleNamespace(
+        part=SimpleNamespace(waited=waited),
+        runtime=SimpleNamespace(agent=COUNTER),
+        computed=SimpleNamespace(requests=[asked], notes=["n"]),
+    )
+    draft.keep_notes([prepared])
+    of.keep(draft.state, None)
+    assert ("d" in of.units[COUNTER.name].notes) is waited
+
+
+@pytest.mark.parametrize("value", [b'{"at":1,"content":5}', b'{"at":1,"content":{"a":1}}', b"[]", b"x"])
+def test_a_record_of_somebody_elses_does_not_keep_a_partition_from_being_restored(value: bytes) -> None:
+    of = state()
+    (key,) = [key for key, _ in batch(of, [told(0)]) if b"value" in key]
+    of.load(key, value)
+    of.load(b'["","","applied","",""]', value)
+    assert count(of) in (0, 1)
+
+
+def test_another_set_of_agents_has_a_snapshot_of_its_own(tmp_path: Path) -> None:
+    """A file lacks what was not loaded when it was written anew."""
+    names = Names()
+    lane: Any = SimpleNamespace(
+        settings=load({"data_dir": str(tmp_path)}, {}).settings,
+        watch=SimpleNamespace(known={names.state: SimpleNamespace(id="topic")}),
+    )
+    newer = replace(COUNTER, state=replace(COUNTER.state, version="2"))  # type: ignore[type-var]
+    other = replace(COUNTER, name="other")
+    sets = [{"a": COUNTER}, {"a": newer}, {"a": COUNTER, "other": other}]
+    paths = {_state(lane, names, agents, 0, transactional=True).snapshot.path for agents in sets}  # type: ignore[union-attr]
+    again = _state(lane, names, {"other": other, "a": COUNTER}, 0, transactional=True)
+    assert len(paths) == 3
+    assert again.snapshot is not None
+    assert again.snapshot.path in paths
