@@ -27,21 +27,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-import psutil
 
 from benchmarks.broker import Pair, broker, fill, prepare, read_committed, remove
-from benchmarks.contenders.lane import READY_S, measured
+from benchmarks.contenders.lane import decided
 from benchmarks.contenders.task import Task
 from benchmarks.data import changes
 from benchmarks.load.options import finish, parser
 from benchmarks.result import Row
 from pointsman.models.agent import Agent
 from pointsman.models.agents.documentation_keeper import AGENT
-from pointsman.streams import loop, topics
-from pointsman.streams.decisions.lane import decision_lane
-from pointsman.streams.flags import FlagFollower
-from pointsman.streams.model.client import ModelClient
-from pointsman.streams.model.process import ModelProcess
+from pointsman.streams import loop
 from pointsman.streams.model.server import THREAD_VARIABLES
 from pointsman.streams.settings import load
 from pointsman.streams.topics import Names
@@ -156,29 +151,7 @@ async def _phase(phase: Phase) -> None:
         "data_dir": phase.folder,
         "log_level": "error",
     }
-    settings, names = load(options, {}).settings, Names(phase.prefix)
-    admin = await topics.connect(phase.servers)
-    partitions = {state.name: state.partitions for state in await topics.states(admin, settings)}
-    await admin.close()
-    process = ModelProcess([], log_level="error")
-    await process.start()
-    client = ModelClient(process.address, deadline_ms=settings.model_deadline_ms, shadows_max=64)
-    await client.start()
-    if not await client.ready(READY_S):
-        raise SystemExit("the model process did not come up")
-    flags = FlagFollower(phase.servers, names.flags)
-    lane = decision_lane(
-        settings=settings,
-        servers=phase.servers,
-        names=names,
-        partitions=partitions,
-        agents={AGENT.name: _forgetful() if phase.kind == "without" else AGENT},
-        flags=flags,
-        scorer=client,
-        transactional=True,
-    )
-    await flags.start()
-    await flags.current.wait()
+    names = Names(phase.prefix)
     task = Task(
         servers=phase.servers,
         prefix=phase.prefix,
@@ -188,10 +161,8 @@ async def _phase(phase: Phase) -> None:
         percent=PERCENT,
         run=phase.prefix,
     )
-    await measured(lane, task, psutil.Process(process.pid))
-    await flags.stop()
-    await client.stop()
-    await process.stop()
+    agent = _forgetful() if phase.kind == "without" else AGENT
+    await decided(task, load(options, {}).settings, {AGENT.name: agent})
 
 
 def _forgetful() -> Agent:

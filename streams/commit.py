@@ -7,7 +7,7 @@ is what keeps a paused and resumed owner from committing a batch that its succes
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -141,10 +141,19 @@ async def committed(
     Taken for "none yet", a missing one would be read from its beginning.
     """
     wanted = list(partitions)
-    found = await admin.list_consumer_group_offsets(group, partitions=wanted)
+    return as_committed(await offsets(admin, group, wanted), wanted)
+
+
+async def offsets(
+    admin: AIOKafkaAdminClient, group: str, wanted: Collection[TopicPartition]
+) -> dict[TopicPartition, OffsetAndMetadata]:
+    """The same as the client has it, -1 where there is none yet. Raises KafkaError where the broker cannot say."""
+    found: dict[TopicPartition, OffsetAndMetadata] = await admin.list_consumer_group_offsets(
+        group, partitions=list(wanted)
+    )
     if missing := [tp for tp in wanted if tp not in found]:
         raise GroupLoadInProgressError(f"the coordinator of {group} says nothing of {missing}")
-    return as_committed(found, wanted)
+    return found
 
 
 async def stable(admin: AIOKafkaAdminClient, group: str, partitions: Iterable[TopicPartition]) -> Committed:

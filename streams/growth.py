@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from itertools import repeat
-from typing import Final, TypeVar
+from typing import Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
@@ -24,7 +23,7 @@ from pointsman.schemas import topics as schemas
 from pointsman.streams import layout, reading
 from pointsman.streams.backlog import Backlog, Sent
 from pointsman.streams.errors import TopicProblem
-from pointsman.streams.layout import AGAIN_S, TRIES
+from pointsman.streams.layout import settled
 from pointsman.streams.log_end import to_end
 from pointsman.streams.members import members
 from pointsman.streams.membership import stable_offsets
@@ -36,7 +35,6 @@ from pointsman.streams.shape import shapes
 from pointsman.streams.state.move import Held, Move, hold, move
 from pointsman.streams.topics import APPEAR_POLL_S, APPEAR_S, Names, control_group
 
-T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 QUIET_S: Final = 2.0
@@ -298,15 +296,3 @@ class Growth:
         stack.push_async_callback(consumer.stop)
         await consumer.start()
         return consumer
-
-
-async def settled(ask: Callable[[], Awaitable[T]]) -> T:
-    """What a coordinator answers; one that has just come up, or was never asked before, does not at once."""
-    for wait in (*repeat(AGAIN_S, TRIES), 0.0):
-        try:
-            return await ask()
-        except KafkaError as error:
-            if not wait or not error.retriable:
-                raise
-        await asyncio.sleep(wait)
-    raise AssertionError

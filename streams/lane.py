@@ -68,11 +68,13 @@ class Lane(Service):
         at_once: int | None = None,
         share: Share | None = None,
         begin: Callable[[Lane], Awaitable[None]] | None = None,
+        led: bool = False,
     ) -> None:
         """``topics``: the first leads; those in ``delays_s`` are read so long after their records' time.
 
         ``at_once``: batches under way at a time, of all partitions; None: one of each. ``share``: makes what the loops
         of an assignment commit with together. ``begin``: raises what keeps the lane from beginning, before it joins its group.
+        ``led``: partitions of other topics rest where their number's of the first topic is not assigned here too; so it is with delays.
         """
         super().__init__()
         self.name = name
@@ -100,6 +102,7 @@ class Lane(Service):
         self._factory = factory
         self._share = share
         self._begin = begin
+        self._led = led or bool(delays_s)
         self.consumer = consumer(servers, group, settings)
         self._fetches = Fetches(self._apart_s)
         self._slots = Slots(at_once) if at_once else None
@@ -244,7 +247,7 @@ class Lane(Service):
         The loop of a number is fenced as one, so delay topics are read by whoever has the leading one. They can come
         apart while workers run side by side that subscribe to different topics; then they rest.
         """
-        if not self._delays_s or any(tp.topic == self.topics[0] for tp in partitions):
+        if not self._led or any(tp.topic == self.topics[0] for tp in partitions):
             return True
         logger.warning(
             "topics without their requests: they rest until the workers are of one kind",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from itertools import repeat
-from typing import Final
+from typing import Final, TypeVar
 
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 from msgspec.structs import replace
 
+from pointsman.streams.commit import offsets
 from pointsman.streams.decisions.tally import decode_metadata, encode_metadata
 from pointsman.streams.errors import TopicProblem
 from pointsman.streams.shape import Shapes
@@ -21,6 +22,7 @@ from pointsman.streams.topics import Names
 TRIES: Final = 20
 """A coordinator that has just come up reads its log first."""
 AGAIN_S: Final = 0.5
+T = TypeVar("T")
 
 
 def unequal(known: Shapes) -> str:
@@ -37,9 +39,9 @@ def inputs(names: Names, partitions: int) -> list[TopicPartition]:
     return [TopicPartition(topic, number) for topic in topics for number in range(partitions)]
 
 
-def placed_by(offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> set[int]:
+def placed_by(positions: Mapping[TopicPartition, OffsetAndMetadata]) -> set[int]:
     """The numbers that are said."""
-    said = {decode_metadata(at.metadata or "").of for at in offsets.values() if at.offset >= 0}
+    said = {decode_metadata(at.metadata or "").of for at in positions.values() if at.offset >= 0}
     return said - {0}
 
 
@@ -61,7 +63,8 @@ async def verify(
     if now != decided_for:
         msg = f"topic {names.requests} had {decided_for} partitions a moment ago and has {now}: start again"
         raise TopicProblem(msg)
-    if others := placed_by(await _offsets(admin, group, inputs(names, now))) - {now}:
+    known_offsets = await settled(lambda: offsets(admin, group, inputs(names, now)))
+    if others := placed_by(known_offsets) - {now}:
         was = ", ".join(map(str, sorted(others)))
         msg = (
             f"the topics have {now} partitions, and what group {group} keeps of each unit lies as for {was}:"
@@ -70,20 +73,13 @@ async def verify(
         raise TopicProblem(msg)
 
 
-async def _offsets(
-    admin: AIOKafkaAdminClient, group: str, wanted: Iterable[TopicPartition]
-) -> dict[TopicPartition, OffsetAndMetadata]:
-    partitions = list(wanted)
-    for again in (*repeat(True, TRIES), False):
+async def settled(ask: Callable[[], Awaitable[T]]) -> T:
+    """What a coordinator answers; one that has just come up, or was never asked before, does not at once."""
+    for wait in (*repeat(AGAIN_S, TRIES), 0.0):
         try:
-            found: dict[TopicPartition, OffsetAndMetadata] = await admin.list_consumer_group_offsets(
-                group, partitions=partitions
-            )
-            if all(tp in found for tp in partitions):
-                return found
-        except KafkaError:
-            if not again:
+            return await ask()
+        except KafkaError as error:
+            if not wait or not error.retriable:
                 raise
-        await asyncio.sleep(AGAIN_S)
-    msg = f"the coordinator of {group} does not say its offsets"
-    raise TopicProblem(msg)
+        await asyncio.sleep(wait)
+    raise AssertionError

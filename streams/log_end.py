@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, Final
+from contextlib import asynccontextmanager
+from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from pointsman.streams import reading
 
 logger = logging.getLogger(__name__)
 
@@ -15,6 +18,35 @@ RECORDS: Final = 5_000
 """At a time."""
 QUIET_POLLS: Final = 10
 """After so many without a record the log says what is waited for."""
+
+
+class Log(NamedTuple):
+    """A partition that is read by nobody else's group."""
+
+    consumer: AIOKafkaConsumer
+    first: int
+    """Its first offset."""
+    stable: int
+    """The offset behind what can be read now."""
+
+
+@asynccontextmanager
+async def log(servers: str, tp: TopicPartition) -> AsyncIterator[Log]:
+    """Committed records only; seek before reading."""
+    consumer = reading.consumer(
+        bootstrap_servers=servers,
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",
+        fetch_max_wait_ms=50,
+    )
+    await consumer.start()
+    try:
+        consumer.assign([tp])
+        first = (await consumer.beginning_offsets([tp]))[tp]
+        stable = (await consumer.end_offsets([tp]))[tp]
+        yield Log(consumer, first, stable)
+    finally:
+        await consumer.stop()
 
 
 async def to_end(consumer: AIOKafkaConsumer, tp: TopicPartition) -> AsyncIterator[tuple[Sequence[Any], int]]:

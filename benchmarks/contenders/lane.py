@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import psutil
 
 from benchmarks.contenders.task import Meter, Task
+from pointsman.models.agent import Agent
 from pointsman.models.registry import load_agents
 from pointsman.streams import loop, topics
 from pointsman.streams.collector import Collector
@@ -29,6 +31,11 @@ READY_S: Final = 60.0
 async def main(task: Task) -> None:
     """Decide all messages."""
     settings = settings_of(task)
+    await decided(task, settings, load_agents([Path(folder) for folder in settings.agents]))
+
+
+async def decided(task: Task, settings: Settings, agents: Mapping[str, Agent]) -> None:
+    """Decide all messages with these agents."""
     admin = await topics.connect(task.servers)
     partitions = {state.name: state.partitions for state in await topics.states(admin, settings)}
     await admin.close()
@@ -44,7 +51,7 @@ async def main(task: Task) -> None:
         servers=task.servers,
         names=Names(task.prefix),
         partitions=partitions,
-        agents=load_agents([Path(folder) for folder in settings.agents]),
+        agents=agents,
         flags=flags,
         scorer=client,
         transactional=True,

@@ -57,9 +57,6 @@ def decision_lane(
         await flags.current.wait()  # a request must not be split by a flag that is not read yet
         await remember(servers, tp, answered, ids_max=ids_max(), window_s=settings.duplicate_window_s)
 
-    def state(partition: int) -> PartitionState:
-        return _state(lane, names, agents, partition, transactional=transactional)
-
     around = Surroundings(
         names=names,
         runtimes=runtimes(agents, settings.bands),
@@ -73,7 +70,7 @@ def decision_lane(
         answered_max=ids_max,
         turn=Turn(),
         observe=observe,
-        state=state,
+        state=lambda number: _state(lane, names, agents, number, transactional=transactional),
     )
     # Labels of a unit lie in the partition of its requests, so whoever decides with them learns from them there.
     learns = [names.feedback] if any(agent.state for agent in agents.values()) else []
@@ -103,6 +100,7 @@ def decision_lane(
         at_once=settings.batches_at_once_max,
         share=shared if transactional else None,
         begin=None if embedded else partial(_begin, names, partitions),
+        led=True,
     )
     return lane
 
@@ -129,7 +127,6 @@ def _placed(
 ) -> PlacedWork:
     """The same, for units that belong to the partition as the lane knows the topics."""
     inputs = (names.requests, names.feedback)
-
     return PlacedWork(work, number, partitions[names.requests], lambda: lane.watch.verify(lane.admin, inputs))
 
 

@@ -11,9 +11,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from msgspec import DecodeError, Meta, Struct
 from msgspec.json import Decoder
 
-from pointsman.streams import reading
 from pointsman.streams.decisions.duplicates import Answered, key, short
-from pointsman.streams.log_end import to_end
+from pointsman.streams.log_end import log, to_end
 
 logger = logging.getLogger(__name__)
 
@@ -50,17 +49,7 @@ async def remember(
     the log reaches.
     """
     began = time.monotonic()
-    consumer = reading.consumer(
-        bootstrap_servers=servers,
-        isolation_level="read_committed",
-        auto_offset_reset="earliest",
-        fetch_max_wait_ms=50,
-    )
-    await consumer.start()
-    try:
-        consumer.assign([tp])
-        first = (await consumer.beginning_offsets([tp]))[tp]
-        stable = (await consumer.end_offsets([tp]))[tp]
+    async with log(servers, tp) as (consumer, first, stable):
         since = datetime.now(UTC) - timedelta(seconds=window_s)
         reach, certain = ids_max, (ids_max + 1) // 2
         while True:
@@ -69,8 +58,6 @@ async def remember(
             if count >= certain or passed or stable - reach <= first:
                 break
             reach *= 2
-    finally:
-        await consumer.stop()
     if count:
         took = round(time.monotonic() - began, 3)
         extra = {"topic": tp.topic, "partition": tp.partition, "ids": count, "seconds": took}

@@ -10,8 +10,8 @@ from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from pointsman.streams import metrics, reading
-from pointsman.streams.log_end import to_end
+from pointsman.streams import metrics
+from pointsman.streams.log_end import log, to_end
 from pointsman.streams.output import Message
 from pointsman.streams.state.changelog import Pair
 from pointsman.streams.state.partition import PartitionState
@@ -35,22 +35,10 @@ async def restore(servers: str, tp: TopicPartition, state: PartitionState) -> in
     if not state.units:
         return 0
     began = time.monotonic()
-    consumer = reading.consumer(
-        bootstrap_servers=servers,
-        isolation_level="read_committed",
-        auto_offset_reset="earliest",
-        fetch_max_wait_ms=50,
-    )
-    await consumer.start()
-    try:
-        consumer.assign([tp])
-        first = (await consumer.beginning_offsets([tp]))[tp]
-        stable = (await consumer.end_offsets([tp]))[tp]
+    async with log(servers, tp) as (consumer, first, stable):
         known, since = await _from_snapshot(state, first, stable)
         consumer.seek(tp, since)
         count = await _from_changelog(consumer, tp, state, known)
-    finally:
-        await consumer.stop()
     state.show()
     if known or count:
         took = round(time.monotonic() - began, 3)

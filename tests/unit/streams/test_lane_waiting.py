@@ -28,6 +28,17 @@ async def test_a_delay_topic_is_read_only_by_whoever_has_its_requests() -> None:
     await world.lane.release()
 
 
+@pytest.mark.parametrize("led", [True, False])
+async def test_another_topic_of_a_lane_that_is_led_rests_without_its_requests_though_nothing_waits(
+    led: bool,
+) -> None:
+    """As where workers run side by side of which some have agents that learn from feedback."""
+    world = World(stalled_after_s=30, lane_options={"led": led})
+    world.lane.own([TopicPartition("u", 2)])
+    assert list(world.lane.loops) == ([] if led else [2])
+    await world.lane.release()
+
+
 async def test_requests_lead_and_are_served_without_their_delay_topics_too() -> None:
     world = made()
     await world.own(WAITS, LEAD, TopicPartition("t", 2))
