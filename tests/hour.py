@@ -102,7 +102,8 @@ class _Hour:
         print(f"from {start:%H:%M} to {end:%H:%M} UTC, {self._given.rate:g} requests a second", flush=True)
         with consumer(self._pipeline.bootstrap, self._pipeline.names.outcomes) as reader:
             await self._replay(worker, reader, end)
-            self._take(to_end(reader, self._pipeline.names.outcomes))
+            read = {each.partition: max(0, each.offset) for each in reader.position(reader.assignment())}
+        self._take(to_end(self._pipeline.bootstrap, self._pipeline.names.outcomes, read))
         for *_, event, signed, partition in sorted(self._due):
             self._say(event, signed, partition)
         assert self._producer.flush(30) == 0

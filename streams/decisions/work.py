@@ -103,16 +103,18 @@ class DecisionWork:
     async def restore(self, committed: Committed) -> None:
         """Fit the state to what was committed; whoever committed it."""
         metadata = decode_metadata(committed.metadata)
-        pending, self._pending = self._pending, None
+        pending = self._pending
         if self._answered is not None and pending is not None and metadata.token == pending.token:
-            self._keep(pending)  # it was committed, only the answer was lost
-            await self._restore_state()  # where its records lie is not known
+            # It was committed, only the answer was lost; where its records lie is not known.
+            await self._restore_state()
+            self._keep(pending)
         elif self._answered is None or self._moved(committed, metadata.token):
             settings = self._around.settings
             answered = Answered(self._around.answered_max(), settings.duplicate_window_s)
             await self._around.restore(self._tp.partition, answered)
             await self._restore_state()
             self._answered = answered
+        self._pending = None
         self._positions = dict(committed.positions)
         self._token = metadata.token
         self._even = dict(metadata.even)

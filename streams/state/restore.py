@@ -38,7 +38,7 @@ async def restore(servers: str, tp: TopicPartition, state: PartitionState) -> in
     async with log(servers, tp) as (consumer, first, stable):
         known, since = await _from_snapshot(state, first, stable)
         consumer.seek(tp, since)
-        count = await _from_changelog(consumer, tp, state, known)
+        count = await _from_changelog(consumer, tp, state, known, since)
     state.show()
     if known or count:
         took = round(time.monotonic() - began, 3)
@@ -73,8 +73,9 @@ def _some(blocks: Iterator[tuple[int, list[Pair]]]) -> list[tuple[int, list[Pair
 
 
 async def _from_changelog(
-    consumer: AIOKafkaConsumer, tp: TopicPartition, state: PartitionState, known: int
+    consumer: AIOKafkaConsumer, tp: TopicPartition, state: PartitionState, known: int, since: int
 ) -> int:
+    """``known``: records that the snapshot had; ``since``: where it ends, which is where the consumer stands."""
     count, told = 0, time.monotonic()
     missed: list[Message] = []
     async for records, end in to_end(consumer, tp):
@@ -94,6 +95,6 @@ async def _from_changelog(
         if not known or known + count > WASTE * len(state) + SMALL:
             await asyncio.to_thread(snapshot.begin, state.live(), position)
         else:
-            snapshot.begin(None, position)
+            snapshot.begin(None, since)
             snapshot.append(missed, position)
     return count

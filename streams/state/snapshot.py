@@ -1,9 +1,11 @@
 """`Snapshot`: a local copy of a partition's changelog, so that a restore need not read all of it.
 
-A file of blocks: records that were committed, the offset behind them, the time, and a checksum over all of it. A block is
-appended after its commit, so what the file holds is committed; a kill in the middle of a write leaves a block whose
-checksum does not fit, and what lies before it is good. The file is only trusted for the topic that it is of, up to an
-offset that the topic has, and while the topic still has what was taken away since (its tombstones).
+A file of blocks: records that were committed, the offsets before and behind them, the time, and a checksum over all of it.
+A block is appended after its commit, so what the file holds is committed. A kill in the middle of a write leaves a block
+whose checksum does not fit: what lies before it is good, and it is cut off before more is appended. A block counts where
+the one before it ended, so one that is missing costs all behind it, and leaves no hole. The file is only trusted for the
+topic that it is of, up to an offset that the topic has, and while the topic still has what was taken away since (its
+tombstones).
 """
 
 from __future__ import annotations
@@ -24,15 +26,15 @@ from pointsman.streams.state.changelog import Pair
 
 logger = logging.getLogger(__name__)
 
-MAGIC: Final = b"pointsman state 1\n"
+MAGIC: Final = b"pointsman state 2\n"
 TOMBSTONES_S: Final = TOMBSTONES_MS / 1000
 """The changelog keeps tombstones so long at least (`delete.retention.ms` of the topic)."""
 TRUSTED_S: Final = TOMBSTONES_S / 2
 """An older file is read no more: something that was taken away might come back with it."""
 WASTE: Final = 2.0
 """A file with so many times as many records as there are is written anew at the next restore."""
-_BLOCK: Final = struct.Struct(">IIqq")
-"""Bytes of the payload, CRC-32 of the rest of the block, offset behind its records, milliseconds since 1970."""
+_BLOCK: Final = struct.Struct(">IIqqq")
+"""Bytes of the payload, CRC-32 of the rest of the block, offsets before and behind its records, milliseconds since 1970."""
 _RECORD: Final = struct.Struct(">Ii")
 """Bytes of key and value; -1: taken away."""
 _PARTS: Final = -(2**62)
@@ -48,50 +50,55 @@ class Snapshot:
         """``of``: what differs where it holds something else: Kafka's id of the topic, and the agents that are loaded."""
         self.path = folder / f"{of}-{partition}.state"
         self._file: BinaryIO | None = None
+        self._good = 0
+        """Bytes of the file, as far as its blocks fit."""
+        self._reached = 0
+        """The offset up to which it holds all, while it is appended to."""
 
     def blocks(self, end: int) -> Iterator[tuple[int, list[Pair]]]:
         """Each block's offset and records, as far as the file can be trusted for a changelog that ends at ``end``.
 
-        Where it cannot be trusted there is nothing. A block that is older than one before it was written by an owner
-        that was late, and is passed over.
+        Where it cannot be trusted there is nothing. A block that an owner who was late has written is passed over.
         """
+        self._good = 0
         try:
             with self.path.open("rb") as file:
                 # Read twice: first whether all of it fits, and then its records, of which there may be more than is good to
                 # have in memory at once.
-                found = list(_blocks(file))
-                if self._fits(found, end):
-                    reached = _PARTS - 1
+                found = list(_chained(_blocks(file)))
+                if found and self._fits(found[-1], end):
+                    self._good = found[-1].at + found[-1].size
                     for block in found:
-                        if block.offset > reached:
-                            reached = block.offset
-                            file.seek(block.at)
-                            yield block.offset, list(_records(file.read(block.size)))
+                        file.seek(block.at)
+                        yield block.end, list(_records(file.read(block.size)))
         except OSError:
             return
 
-    def _fits(self, found: Sequence[_Block], end: int) -> bool:
-        if not found:
-            return False
-        newest = max(block.moment for block in found)
-        if time.time() - newest / 1000 > TRUSTED_S:
+    def _fits(self, last: _Block, end: int) -> bool:
+        if time.time() - last.moment / 1000 > TRUSTED_S:
             logger.info("a local snapshot is too old", extra={"file": str(self.path)})
             return False
-        reached = max(block.offset for block in found)
-        if reached > end:
+        if last.end > end:
             logger.warning("a local snapshot is of another log", extra={"file": str(self.path)})
-        return 0 <= reached <= end  # below 0 the last of its parts is damaged
+        return 0 <= last.end <= end  # below 0 the last of its parts is damaged
 
     def begin(self, live: Iterable[Pair] | None, offset: int) -> None:
-        """Append from now on. ``live``: everything, to be written anew in the place of what is there; None: go on."""
+        """Append from ``offset`` on, up to which the file then holds all. ``live``: everything, to be written anew in the place of what is there.
+
+        None: what `blocks` gave stays, and what lies behind that is cut off.
+        """
         try:
             self.close()
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if live is not None:
                 self._write_anew(live, offset)
             self._file = self.path.open("ab", buffering=0)
-            if not self._file.tell():
-                self._file.write(MAGIC)
+            if live is None:
+                if self._file.tell() < self._good:
+                    msg = "it is no more what it was"
+                    raise OSError(msg)
+                self._file.truncate(self._good)
+            self._reached = offset
         except OSError as error:
             self._give_up(error)
 
@@ -99,8 +106,12 @@ class Snapshot:
         """Records that were committed, and the offset behind them."""
         if self._file is None:
             return
+        block = _block([(key or b"", value) for key, value, _ in records], self._reached, offset)
         try:
-            self._file.write(_block([(key or b"", value) for key, value, _ in records], offset))
+            if self._file.write(block) != len(block):
+                msg = "it was written in part"
+                raise OSError(msg)
+            self._reached = offset
         except OSError as error:
             self._give_up(error)
 
@@ -121,37 +132,47 @@ class Snapshot:
                     piece.append(record)
                     if len(piece) == _PIECE:
                         # Only the last block says how far it is: with fewer of them it would not be all.
-                        file.write(_block(piece, number))
+                        file.write(_block(piece, number, number + 1))
                         number, piece = number + 1, []
-                file.write(_block(piece, offset))
+                file.write(_block(piece, number, offset))
             part.replace(self.path)
         finally:
             part.unlink(missing_ok=True)
 
     def _give_up(self, error: OSError) -> None:
-        """What is appended later would leave a hole."""
+        """Nothing is appended behind what is missing."""
         logger.warning("no local snapshot", extra={"file": str(self.path), "error": repr(error)})
         self.close()
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
 
 
-def _block(records: Iterable[Pair], offset: int) -> bytes:
+def _block(records: Iterable[Pair], start: int, end: int) -> bytes:
     payload = b"".join(
         _RECORD.pack(len(key), -1 if value is None else len(value)) + key + (value or b"")
         for key, value in records
     )
-    rest = struct.pack(">qq", offset, int(time.time() * 1000)) + payload
+    rest = struct.pack(">qqq", start, end, int(time.time() * 1000)) + payload
     return struct.pack(">II", len(payload), zlib.crc32(rest)) + rest
 
 
 class _Block(NamedTuple):
-    """Where a block's records lie in the file, the offset behind them, and when it was written (ms since 1970)."""
+    """Where a block's records lie in the file, the offsets before and behind them, and when it was written (ms since 1970)."""
 
     at: int
     size: int
-    offset: int
+    start: int
+    end: int
     moment: int
+
+
+def _chained(blocks: Iterable[_Block]) -> Iterator[_Block]:
+    """Each that goes on where those before it ended."""
+    reached = _PARTS
+    for block in blocks:
+        if block.start <= reached <= block.end:
+            reached = block.end
+            yield block
 
 
 def _blocks(file: BinaryIO) -> Iterator[_Block]:
@@ -160,14 +181,14 @@ def _blocks(file: BinaryIO) -> Iterator[_Block]:
         return
     end = os.fstat(file.fileno()).st_size
     while len(head := file.read(_BLOCK.size)) == _BLOCK.size:
-        size, checksum, offset, moment = _BLOCK.unpack(head)
+        size, checksum, start, behind, moment = _BLOCK.unpack(head)
         at = file.tell()
         if at + size > end:  # also where the size is what is damaged
             return
         payload = file.read(size)
         if len(payload) != size or zlib.crc32(payload, zlib.crc32(head[8:])) != checksum:
             return
-        yield _Block(at, size, offset, moment)
+        yield _Block(at, size, start, behind, moment)
 
 
 def _records(payload: bytes) -> Iterator[Pair]:

@@ -20,7 +20,7 @@ from typing import Any, Self
 
 import psutil
 import psycopg
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
 from pointsman.streams import topics
 from pointsman.streams.flags import FlagWriter
@@ -250,9 +250,7 @@ class Pipeline:
             while not until(found):
                 assert time.monotonic() < deadline, f"{topic}: {shown(found)} records; {self._tails()}"
                 found += good(reader.consume(1000, 0.2))
-            # What was committed too much lies right behind; an end offset says when all was read.
-            found += to_end(reader, topic)
-            return found
+        return to_end(self.bootstrap, topic)  # what was committed too much lies right behind
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Rows of a query."""
@@ -284,8 +282,13 @@ class Pipeline:
 
 
 @contextlib.contextmanager
-def consumer(bootstrap: str, topic: str) -> Iterator[Consumer]:
-    """A librdkafka consumer, `read_committed`, on all partitions from their beginning."""
+def consumer(
+    bootstrap: str, topic: str, since: Mapping[int, int] = {}, *, says_ends: bool = False
+) -> Iterator[Consumer]:
+    """A librdkafka consumer, `read_committed`, on all partitions; from their beginning where ``since`` has no offset.
+
+    ``says_ends``: the end of a partition comes as an event. A consumer that does so counts events in its positions.
+    """
     reader = Consumer(
         {
             "bootstrap.servers": bootstrap,
@@ -293,28 +296,29 @@ def consumer(bootstrap: str, topic: str) -> Iterator[Consumer]:
             "isolation.level": "read_committed",
             "auto.offset.reset": "earliest",
             "enable.auto.commit": False,
+            "enable.partition.eof": says_ends,
         }
     )
     try:
         partitions = reader.list_topics(topic, timeout=20).topics[topic].partitions
-        reader.assign([TopicPartition(topic, number, 0) for number in partitions])
+        reader.assign([TopicPartition(topic, number, since.get(number, 0)) for number in partitions])
         yield reader
     finally:
         reader.close()
 
 
-def to_end(reader: Consumer, topic: str) -> list[Any]:
-    """The records up to the last stable offset of each partition, as it is now."""
-    ends = {tp.partition: reader.get_watermark_offsets(tp, timeout=20)[1] for tp in reader.assignment()}
+def to_end(bootstrap: str, topic: str, since: Mapping[int, int] = {}) -> list[Any]:
+    """The records up to the last stable offset of each partition: the broker says where that is, and no silence does."""
     found: list[Any] = []
     deadline = time.monotonic() + WAIT_S
-    # A partition of which nothing was read yet has a position below 0.
-    while any(max(0, tp.offset) < ends[tp.partition] for tp in reader.position(reader.assignment())):
-        assert time.monotonic() < deadline, f"{topic}: its end was not reached"
-        batch = good(reader.consume(1000, 0.5))
-        if not batch:  # only transaction markers are left: no record will come
-            break
-        found += batch
+    with consumer(bootstrap, topic, since, says_ends=True) as reader:
+        left = {each.partition for each in reader.assignment()}
+        while left:
+            assert time.monotonic() < deadline, f"{topic}: the end of {sorted(left)} was not reached"
+            batch = reader.consume(1000, 0.5)
+            found += good(batch)
+            events = ((each.partition(), error) for each in batch if (error := each.error()) is not None)
+            left -= {number for number, error in events if error.code() == KafkaError._PARTITION_EOF}
     return found
 
 

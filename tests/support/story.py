@@ -21,7 +21,7 @@ from pointsman.models.replay import Asked, Event, replay
 from pointsman.models.state import Limits, Told, Units
 from pointsman.streams.state.partition import PartitionState
 from tests.support import rememberer
-from tests.support.pipeline import Pipeline, WorkerProcess, consumer, to_end, wait_for
+from tests.support.pipeline import Pipeline, WorkerProcess, to_end, wait_for
 from tests.support.rememberer import AGENT
 
 UNITS: Final = [f"unit-{n}" for n in range(12)]
@@ -221,8 +221,7 @@ class Stage:
         return found
 
     def _all(self, topic: str) -> list[Any]:
-        with consumer(self.pipeline.bootstrap, topic) as reader:
-            return to_end(reader, topic)
+        return to_end(self.pipeline.bootstrap, topic)
 
     def logged(self, event: str) -> list[dict[str, Any]]:
         """Lines of all workers that there were."""

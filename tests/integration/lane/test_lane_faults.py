@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -163,16 +162,6 @@ def unpack_last(lane: Lane, tp: TopicPartition) -> None:
     fetcher.fetched_records = ordered
 
 
-@contextlib.contextmanager
-def frozen(server: KafkaServer) -> Iterator[None]:
-    """The broker's process stands still, its connections open."""
-    os.kill(server.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(server.pid, signal.SIGCONT)
-
-
 # -- what cannot be read -------------------------------------------------------------------------
 
 
@@ -214,7 +203,7 @@ async def test_a_frozen_broker_is_not_taken_for_idleness_and_work_goes_on_once_i
     async with reading(own_kafka.bootstrap, topic, kept, stalled_after_s=2) as lane:
         await until(lambda: kept.positions.get(tp) == 10 and lane.loops[0].known)
         assert lane.health()["healthy"]
-        with frozen(own_kafka):
+        with own_kafka.frozen():
             await until(lambda: not lane.health()["healthy"])
             assert lane.health()["stalled_partitions"] == [0]
         await until(lambda: lane.health()["healthy"])
@@ -234,7 +223,7 @@ async def test_flags_of_a_frozen_broker_are_not_called_current(
     try:
         await until(lambda: metrics.FLAGS_CURRENT._value.get() == 1 and follower.flags.get("f"))
         known = follower.flags.all()
-        with frozen(own_kafka):
+        with own_kafka.frozen():
             await until(lambda: metrics.FLAGS_CURRENT._value.get() == 0)
             assert follower.flags.all() == known
         await until(lambda: metrics.FLAGS_CURRENT._value.get() == 1)

@@ -1,14 +1,21 @@
 """The real parts themselves: what the fixtures promise to every other test."""
 
+import contextlib
 import os
+import signal
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import aiokafka
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
+from tests.support import pipeline
 from tests.support.kafka import Kafka, KafkaServer, console_consumer, console_producer
+from tests.support.pipeline import consumer
 from tests.support.postgres import PostgresServer, fresh_database
 from tests.support.sockets import listening
 from tests.support.timescale import TimescaleServer
@@ -33,6 +40,23 @@ async def test_a_transaction_commits_on_the_real_broker(kafka: Kafka, topic_pref
     ):
         await producer.send_and_wait(topic, b"kept")
     assert console_consumer(kafka.bootstrap, topic, count=1) == ["kept"]
+
+
+def test_the_readers_of_tests_take_no_silence_for_the_end(
+    own_kafka: KafkaServer, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = own_kafka.create_topic(f"{topic_prefix}lines", partitions=2)
+    console_producer(own_kafka.bootstrap, topic, [f"{n}\tline" for n in range(20)])
+
+    @contextlib.contextmanager
+    def frozen_first(*args: Any, **options: Any) -> Iterator[Any]:
+        with consumer(*args, **options) as reader:
+            os.kill(own_kafka.pid, signal.SIGSTOP)
+            threading.Timer(2, os.kill, (own_kafka.pid, signal.SIGCONT)).start()
+            yield reader
+
+    monkeypatch.setattr(pipeline, "consumer", frozen_first)
+    assert len(pipeline.to_end(own_kafka.bootstrap, topic)) == 20
 
 
 def test_a_killed_broker_comes_back_with_its_data_on_the_same_port(

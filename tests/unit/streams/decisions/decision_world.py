@@ -217,6 +217,7 @@ class World:
         self.observed: list[int] = []
         self.restores = 0
         self.restore_hook: Callable[[], Awaitable[None]] | None = None
+        self.state_hook: Callable[[], Awaitable[None]] | None = None
         waiting = Names.of(self.settings).retries if self.settings.retry_reasons else ()
         self.inputs = (TP, *(TopicPartition(topic, 0) for topic in dict.fromkeys(waiting)))
         self.start()
@@ -264,6 +265,8 @@ class World:
     async def restore_state(self, partition: int, state: PartitionState) -> None:
         """No agent here keeps any."""
         assert state.units == {}, partition
+        if self.state_hook is not None:
+            await self.state_hook()
 
     async def restore(self, partition: int, answered: Answered) -> None:
         assert partition == 0

@@ -364,37 +364,6 @@ async def test_the_split_goes_on_after_a_restart_and_begins_anew_with_a_new_vers
     assert 0 < sum(arms) < 60
 
 
-async def test_a_commit_whose_answer_was_lost_is_known_by_its_token_alone() -> None:
-    world = World(scorer=Score())
-    await process(world, valid("a"))
-    await asyncio.sleep(0.002)
-    lost = await process(world, final=True, commit=False)
-    assert lost
-    await world.work.restore(Committed({TP: world.broker.position}, world.broker.metadata))
-    await process(world, final=True)
-    assert sum(arm.decisions for arm in world.broker.arms()) == 1, "it was not committed: say it again"
-    await process(world, valid("b", 1))
-    kept = await process(world, final=True, commit=False)
-    world.broker.apply(kept)
-    await world.work.restore(Committed({TP: world.broker.position}, world.broker.metadata))
-    await process(world, final=True)
-    assert sum(arm.decisions for arm in world.broker.arms()) == 2, "it was committed: do not say it again"
-
-
-async def test_the_same_batch_committed_by_another_owner_counts_there_and_not_here() -> None:
-    world = World(scorer=Score())
-    await process(world, valid("a"))
-    mine = await process(world, valid("b", 1), commit=False)
-    other = World(scorer=Score())
-    other.broker = world.broker
-    other.start()
-    await process(other, valid("b", 1))
-    assert mine
-    await world.work.restore(Committed({TP: world.broker.position}, world.broker.metadata))
-    assert sum(arm.decisions for arm in world.work._tally.arms.values()) == 1
-    assert outcomes(await process(world, valid("b", 2))) == [], "its ids were read back"
-
-
 async def test_ids_are_read_back_when_that_failed_the_first_time() -> None:
     world = World(scorer=Score())
     await process(world, valid("a"))

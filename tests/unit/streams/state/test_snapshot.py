@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ BLOCKS = st.lists(
 )
 
 
-def written(folder: Path, blocks: list[Block], live: Block | None = None) -> Snapshot:
+def written(folder: Path, blocks: list[Block], live: Sequence[tuple[bytes, bytes | None]] = ()) -> Snapshot:
     made = Snapshot(folder, "topic", 3)
     made.path.unlink(missing_ok=True)
     made.begin(live, 1)
@@ -31,7 +32,7 @@ def written(folder: Path, blocks: list[Block], live: Block | None = None) -> Sna
 
 
 def read(made: Snapshot, end: int = 1000) -> list[tuple[int, Block]]:
-    return [(offset, records) for offset, records in made.blocks(end) if offset >= 0]
+    return [(offset, records) for offset, records in made.blocks(end) if records or offset > 1]
 
 
 @given(BLOCKS)
@@ -73,13 +74,65 @@ def test_one_that_is_written_anew_in_parts_is_all_or_nothing(
     assert list(made.blocks(1000)) == []
 
 
+def appending(made: Snapshot, since: int) -> Snapshot:
+    """Another owner's, that has read what there is."""
+    other = Snapshot(made.path.parent, "topic", 3)
+    read(other)
+    other.begin(None, since)
+    return other
+
+
 def test_a_block_of_an_owner_that_was_late_is_passed_over(tmp_path: Path) -> None:
-    made = written(tmp_path, [[(b"a", b"1")], [(b"a", b"2")]])
-    made.begin(None, 0)
-    made.append([(b"a", b"old", [])], 10)
-    made.append([(b"a", b"3", [])], 12)
+    made = written(tmp_path, [[(b"a", b"1")]])
+    late, other = appending(made, 10), appending(made, 10)
+    other.append([(b"a", b"2", [])], 20)
+    late.append([(b"a", b"old", [])], 15)
+    other.append([(b"a", b"3", [])], 30)
+    assert read(made) == [(10, [(b"a", b"1")]), (20, [(b"a", b"2")]), (30, [(b"a", b"3")])]
+
+
+@settings(max_examples=200)
+@given(BLOCKS, st.data())
+def test_a_block_that_is_missing_leaves_no_hole(
+    tmp_path_factory: pytest.TempPathFactory, blocks: list[Block], data: st.DataObject
+) -> None:
+    made = written(tmp_path_factory.mktemp("s"), blocks, [(b"live", b"1")])
+    sizes = [0]
+    for number in range(len(blocks) + 1):
+        shorter = written(made.path.parent / "shorter", blocks[:number], [(b"live", b"1")])
+        sizes.append(shorter.path.stat().st_size)
+    place = data.draw(st.integers(0, len(blocks)))
+    whole = made.path.read_bytes()
+    begin = len(snapshot.MAGIC) if place == 0 else sizes[place]
+    made.path.write_bytes(whole[:begin] + whole[sizes[place + 1] :])
+    expected = [(1, [(b"live", b"1")])] + [(10 + n, records) for n, records in enumerate(blocks)]
+    assert read(made) == expected[:place]
+
+
+@settings(max_examples=100)
+@given(BLOCKS, st.data())
+def test_what_was_torn_is_cut_off_and_what_comes_then_is_read(
+    tmp_path_factory: pytest.TempPathFactory, blocks: list[Block], data: st.DataObject
+) -> None:
+    made = written(tmp_path_factory.mktemp("s"), blocks, [(b"live", b"1")])
+    whole = made.path.read_bytes()
+    made.path.write_bytes(whole[: data.draw(st.integers(0, len(whole)))])
+    before = read(made)
+    if not before:
+        return  # it is written anew
+    made.begin(None, before[-1][0])
+    made.append([(b"new", b"1", [])], 90)
     made.close()
-    assert read(made) == [(10, [(b"a", b"1")]), (11, [(b"a", b"2")]), (12, [(b"a", b"3")])]
+    assert read(made) == [*before, (90, [(b"new", b"1")])]
+
+
+def test_a_file_that_is_gone_meanwhile_is_not_gone_on_with(tmp_path: Path) -> None:
+    made = written(tmp_path, [[(b"a", b"1")]])
+    assert read(made)
+    made.path.unlink()
+    made.begin(None, 10)
+    made.append([(b"a", b"2", [])], 11)
+    assert not made.path.exists()
 
 
 def test_one_of_another_log_or_too_old_is_not_trusted(
@@ -98,9 +151,9 @@ def test_one_of_another_log_or_too_old_is_not_trusted(
 )
 def test_a_disk_that_takes_no_more_costs_the_file_and_nothing_else(tmp_path: Path) -> None:
     made = written(tmp_path, [[(b"a", b"1")]])
-    made.path.unlink()
-    made.path.symlink_to("/dev/full")
-    made.begin(None, 0)
+    assert read(made)
+    made.begin(None, 10)
+    made._file = Path("/dev/full").open("ab", buffering=0)  # noqa: SIM115
     made.append([(b"a", b"2", [])], 11)
     made.append([(b"a", b"3", [])], 12)
     assert not made.path.exists()
