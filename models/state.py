@@ -10,9 +10,9 @@ oldest goes first when a bound is reached, and a state that was restored goes on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice, takewhile
+from itertools import chain, islice, takewhile
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -90,15 +90,24 @@ def check_note(content: Any) -> None:
         raise ValueError(msg)
 
 
-def _is_plain(value: Sequence[Scalar]) -> bool:
+def _are_plain(values: Iterable[Sequence[Scalar]]) -> bool:
+    """Whether all are finite numbers that JSON readers take. Two sums say it of many at once, for every label asks."""
     try:
-        # One sum says of numbers that all are such, and finite: this is done for every value of every label.
-        total = sum(value)  # type: ignore[arg-type]
-    except TypeError:
-        texts = [each for each in value if type(each) is str and len(each) <= TEXT_LETTERS_MAX]
-        numbers = [each for each in value if type(each) in _NUMBERS]
-        return len(texts) + len(numbers) == len(value) and (not numbers or _is_plain(numbers))
-    return type(total) in _NUMBERS and -_LARGEST < total < _LARGEST
+        scalars = list(chain.from_iterable(values))
+        total, size = sum(scalars), sum(map(abs, scalars))  # type: ignore[arg-type]
+    except TypeError:  # there are texts, or something that is taken away
+        return False
+    return type(total) in _NUMBERS and type(size) in _NUMBERS and size < _LARGEST
+
+
+def _is_plain(value: Sequence[Scalar]) -> bool:
+    """Whether it holds such numbers, and texts that are not too long."""
+    return isinstance(value, (list, tuple)) and all(
+        len(each) <= TEXT_LETTERS_MAX
+        if type(each) is str
+        else type(each) in _NUMBERS and -_LARGEST < each < _LARGEST
+        for each in value
+    )
 
 
 def check_learned(learned: Learned) -> None:
@@ -107,13 +116,15 @@ def check_learned(learned: Learned) -> None:
     if len(values) > CHANGED_VALUES_MAX:
         msg = f"changes {len(values)} values, {CHANGED_VALUES_MAX} are allowed"
         raise ValueError(msg)
-    for key, value in values.items():
+    for key in values:
         if type(key) is not str or not 0 < len(key) <= KEY_LETTERS_MAX:
             msg = f"key {key!r} must be a text of 1 to {KEY_LETTERS_MAX} letters"
             raise ValueError(msg)
-        if value is not None and not _is_plain(value):
-            msg = f"value {value!r} must hold finite numbers and texts only"
-            raise ValueError(msg)
+    if not _are_plain(values.values()):  # type: ignore[arg-type]
+        for value in values.values():
+            if value is not None and not _is_plain(value):
+                msg = f"value {value!r} must hold finite numbers and texts only"
+                raise ValueError(msg)
     check_note(learned.note)
 
 

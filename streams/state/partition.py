@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from pointsman.models.agent import Agent
@@ -64,6 +65,8 @@ class PartitionState:
         for name, changes in draft.changes.items():
             self.units[name].keep(changes)
         self.applied = draft.applied
+        for of, count in draft.told.items():
+            metrics.STATE_LABELS.labels(*of).inc(count)
         self.show()
         if end is not None and self.snapshot is not None:
             self.snapshot.append(draft.written, end)
@@ -98,6 +101,8 @@ class StateDraft:
         """As `PartitionState.applied`, with this batch."""
         self.touched: set[str] = set()
         """Units whose state was looked at or changed."""
+        self.told: Counter[tuple[str, str]] = Counter()
+        """Labels, by agent and what became of them."""
         self.written: list[Message] = []
         """For the changelog."""
 
@@ -136,11 +141,11 @@ class StateDraft:
         try:
             known = changes.learn(told)
         except Exception:  # an agent's code may raise anything
-            metrics.STATE_LABELS.labels(event.agent, "error").inc()
+            self.told[event.agent, "error"] += 1
             place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
             logger.exception("an agent could not learn from a label", extra={"agent": event.agent, **place})
             return
-        metrics.STATE_LABELS.labels(event.agent, "learned" if known else "unknown").inc()
+        self.told[event.agent, "learned" if known else "unknown"] += 1
 
     def messages(self) -> list[Message]:
         """All that changed, for the changelog; last, where records may come again, how far that is."""

@@ -7,8 +7,8 @@ years.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, TypeAlias, cast
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple, Self, TypeAlias, cast
 
 from pointsman.models.agents.documentation_keeper import paths, subject
 from pointsman.models.agents.documentation_keeper.measure import NEEDED, NOT_NEEDED
@@ -31,14 +31,32 @@ _Get: TypeAlias = Callable[[str], tuple[float, int, int, float, float] | None]
 """A look-up among a unit's values: moment and count."""
 NONE: Final[Count] = (0, 0, 0.0, 0.0)
 
-PACE_WHOLE: Final = 0.98
-PACE_AUTHOR: Final = 0.85
-PACE_PATH: Final = 0.75
-PACE_DIRECTORY: Final = 0.85
-PACE_KIND: Final = 0.95
-"""What a label still weighs in the recent numbers of its key when the next one has come."""
 _DECIMALS: Final = 4
 """Of recent numbers: more would only make records longer."""
+
+
+class Pace(NamedTuple):
+    """How fast the recent numbers of a kind of key forget."""
+
+    kept: float
+    """What a label still weighs when the next one has come."""
+    weights: Sequence[float]
+    """What all labels of a key weigh, by their number, up to where one more changes nothing."""
+
+    @classmethod
+    def of(cls, kept: float) -> Self:
+        """Written down once: to compute a weight again for every label would cost a fifth of its learning."""
+        weights = [0.0]
+        while (more := round(weights[-1] * kept + 1, _DECIMALS)) != weights[-1]:
+            weights.append(more)
+        return cls(kept, tuple(weights))
+
+
+PACE_WHOLE: Final = Pace.of(0.98)
+PACE_AUTHOR: Final = Pace.of(0.85)
+PACE_PATH: Final = Pace.of(0.75)
+PACE_DIRECTORY: Final = Pace.of(0.85)
+PACE_KIND: Final = Pace.of(0.95)
 
 
 NAMES: Final = (
@@ -144,20 +162,18 @@ def _count(text: str, values: Values, *, needed: bool) -> Learned:
     counts: dict[str, Count] = {}
     places: list[int] = []
     get = cast("_Get", values.get)
-    for key, pace in _keys(text):
+    one = int(needed)
+    for key, (kept, weights) in _keys(text):
         if (found := get(key)) is None:
-            counts[key] = (1, int(needed), 1.0, float(needed))
+            counts[key] = (1, one, 1.0, float(one))
             places.append(1)
             continue
         _, labels, positive, weight, recent = found
-        counts[key] = (
-            labels + 1,
-            positive + needed,
-            round(weight * pace + 1, _DECIMALS),
-            round(recent * pace + needed, _DECIMALS),
-        )
-        places.append(labels + 1)
-    return Learned(counts, [int(needed), text, *places])
+        labels += 1
+        weight = weights[labels] if labels < len(weights) else weights[-1]
+        counts[key] = (labels, positive + one, weight, round(recent * kept + one, _DECIMALS))
+        places.append(labels)
+    return Learned(counts, [one, text, *places])
 
 
 def _recount(text: str, places: Sequence[int], values: Values, *, needed: bool) -> Learned:
@@ -168,7 +184,7 @@ def _recount(text: str, places: Sequence[int], values: Values, *, needed: bool) 
         labels, positive, weight, recent = _count_of(values, key)
         if labels < place:  # forgotten since, and perhaps begun anew
             continue
-        moved = recent + sign * pace ** (labels - place)
+        moved = recent + sign * pace.kept ** (labels - place)
         counts[key] = (
             labels,
             min(max(positive + sign, 0), labels),
@@ -186,22 +202,21 @@ def _count_of(values: Values, key: str) -> Count:
     return int(labels), int(positive), float(weight), float(recent)
 
 
-def _keys(text: str) -> Iterator[tuple[str, float]]:
+def _keys(text: str) -> list[tuple[str, Pace]]:
     """The keys of a note, each once, with their pace. A name with a line end falls in two, and is not found again."""
     author, word, bits, files, *sources = text.split("\n")
-    places: dict[str, None] = {}
-    yield WHOLE, PACE_WHOLE
+    keys = [(WHOLE, PACE_WHOLE)]
     if author and len(author) < KEY_LETTERS_MAX:
-        yield f"@{author}", PACE_AUTHOR
-    yield f"={word}", PACE_KIND
-    yield f"?{bits}", PACE_KIND
-    yield f"%{files}", PACE_KIND
-    for path in dict.fromkeys(sources):
-        if 0 < len(path) <= KEY_LETTERS_MAX:
-            yield path, PACE_PATH
-            places[paths.plain(path)[3]] = None
-    for place in places:
-        yield place, PACE_DIRECTORY
+        keys.append((f"@{author}", PACE_AUTHOR))
+    keys += (f"={word}", PACE_KIND), (f"?{bits}", PACE_KIND), (f"%{files}", PACE_KIND)
+    if len(sources) > 1:
+        sources = list(dict.fromkeys(sources))
+    sources = [path for path in sources if 0 < len(path) <= KEY_LETTERS_MAX]
+    keys += [(path, PACE_PATH) for path in sources]
+    plain = paths.plain
+    places = dict.fromkeys([plain(path)[3] for path in sources])
+    keys += [(place, PACE_DIRECTORY) for place in places]
+    return keys
 
 
 def recall(

@@ -136,7 +136,7 @@ def test_a_label_that_is_taken_back_weighs_what_it_weighed() -> None:
         world.ask(decision, change)
         world.tell(decision, NEEDED if decision == 1 else NOT_NEEDED)
     assert world.values["src/a.py"][1:3] == (4, 1)
-    assert world.values["src/a.py"][4] == pytest.approx(memory.PACE_PATH**2, abs=1e-3)
+    assert world.values["src/a.py"][4] == pytest.approx(memory.PACE_PATH.kept**2, abs=1e-3)
     world.tell(1, NOT_NEEDED)
     assert world.values["src/a.py"][1:3] == (4, 0)
     assert world.values["src/a.py"][4] == pytest.approx(0, abs=1e-3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from decimal import Decimal
 from random import Random
 from typing import Any
 
@@ -191,7 +192,14 @@ def test_nothing_counts_before_it_is_kept() -> None:
     "learned",
     [
         Learned({"k": (float("inf"),)}, None),
+        Learned({"k": (float("nan"), 1)}, None),
         Learned({"k": (2**63,)}, None),
+        Learned({"k": (2**70, -(2**70))}, None),
+        Learned({"k": (1j,)}, None),
+        Learned({"k": (Decimal(1),)}, None),
+        Learned({"k": (None,)}, None),  # type: ignore[dict-item]
+        Learned({"k": 5}, None),  # type: ignore[dict-item]
+        Learned({"a": (1,), "k": "text"}, None),
         Learned({"k": ("x" * (TEXT_LETTERS_MAX + 1),)}, None),
         Learned({"k" * (KEY_LETTERS_MAX + 1): (1,)}, None),
         Learned({}, object()),

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pointsman.models.state import KeyedState, Learned, Limits, Told, Values
+from pointsman.streams import metrics
 from pointsman.streams.decisions.draft import Draft
 from pointsman.streams.decisions.lane import _state
 from pointsman.streams.output import Output, Record
@@ -97,6 +98,20 @@ def test_feedback_that_cannot_be_learned_from_changes_nothing() -> None:
         told(3, decision_id="unknown"),
     ])  # fmt: skip
     assert count(of) == 0
+
+
+def test_labels_are_counted_once_they_are_committed() -> None:
+    def counted() -> list[float]:
+        return [
+            metrics.STATE_LABELS.labels(COUNTER.name, each)._value.get() for each in ("learned", "unknown")
+        ]
+
+    of, before = state(), counted()
+    lost = of.begin()
+    lost.learn(told(0))
+    assert counted() == before
+    batch(of, [told(0), told(1), told(2, decision_id="another")])
+    assert counted() == [before[0] + 2, before[1] + 1]
 
 
 @pytest.mark.parametrize("waited", [False, True])
