@@ -61,11 +61,14 @@ unit: $(DEV)  ## the tests that need no server
 integration: $(DEV) try-real-parts  ## the tests that need real Kafka and PostgreSQL
 	@$(PY) -m pytest tests/integration $(BOTH) $(ARGS)
 
-.PHONY: check
-check: $(DEV)  ## lint, format, types and unit tests, in under a minute
+.PHONY: lint
+lint: $(DEV)  ## lint, format and types
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
+
+.PHONY: check
+check: lint  ## the same, and the tests that need no server; in under two minutes
 	@$(PY) -m pytest -q tests/unit tests/style tests/docs tests/contract $(BOTH)
 
 .PHONY: fuzz
