@@ -65,7 +65,9 @@ def main() -> None:
     """Measure, print, write."""
     made = parser(__doc__)
     made.add_argument("--runs", type=int, default=5)
-    made.add_argument("--messages", type=int, default=80_000, help="in each half; fewer are over too soon to say much")
+    made.add_argument(
+        "--messages", type=int, default=80_000, help="in each half; fewer are over too soon to say much"
+    )
     made.add_argument("--phase", help="of one process")
     options = made.parse_args()
     if options.phase:

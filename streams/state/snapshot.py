@@ -49,6 +49,7 @@ class Snapshot:
     def __init__(self, folder: Path, of: str, partition: int) -> None:
         """``of``: what differs where it holds something else: Kafka's id of the topic, and the agents that are loaded."""
         self.path = folder / f"{of}-{partition}.state"
+        self._partition = partition
         self._file: BinaryIO | None = None
         self._good = 0
         """Bytes of the file, as far as its blocks fit."""
@@ -90,6 +91,7 @@ class Snapshot:
         try:
             self.close()
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._sweep()
             if live is not None:
                 self._write_anew(live, offset)
             self._file = self.path.open("ab", buffering=0)
@@ -121,6 +123,12 @@ class Snapshot:
             with contextlib.suppress(OSError):
                 self._file.close()
             self._file = None
+
+    def _sweep(self) -> None:
+        """Files of the same partition, of other agents or another topic, that nobody would trust any more."""
+        for other in self.path.parent.glob(f"*-{self._partition}.state"):
+            if other != self.path and time.time() - other.stat().st_mtime > TRUSTED_S:
+                other.unlink(missing_ok=True)
 
     def _write_anew(self, live: Iterable[Pair], offset: int) -> None:
         part = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")

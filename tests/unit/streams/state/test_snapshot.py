@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -124,6 +125,21 @@ def test_what_was_torn_is_cut_off_and_what_comes_then_is_read(
     made.append([(b"new", b"1", [])], 90)
     made.close()
     assert read(made) == [*before, (90, [(b"new", b"1")])]
+
+
+def test_what_nobody_would_trust_any_more_goes_with_time(tmp_path: Path) -> None:
+    old, own = time.time() - TRUSTED_S - 60, "topic-3.state"
+    for name in ("before-3.state", "before-13.state", "before-3.state.bak", "fresh-3.state", own):
+        (tmp_path / name).write_bytes(b"")
+        if not name.startswith("fresh"):
+            os.utime(tmp_path / name, (old, old))
+    Snapshot(tmp_path, "topic", 3).begin([], 0)
+    assert {each.name for each in tmp_path.iterdir()} == {
+        "before-13.state",
+        "before-3.state.bak",
+        "fresh-3.state",
+        own,
+    }
 
 
 def test_a_file_that_is_gone_meanwhile_is_not_gone_on_with(tmp_path: Path) -> None:
