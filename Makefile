@@ -8,8 +8,8 @@ PY := .venv/bin/python
 RUN := .venv/.installed-run
 DEV := .venv/.installed-dev
 BENCH := .venv/.installed-bench
-# Most tests wait for servers. Each of the two processes has its own; ARGS="-n 0" has all tests in one.
-BOTH := -n 2 --dist worksteal
+# Most tests wait for servers, so there are more processes than cores. Each has its own servers; ARGS="-n 0" has all tests in one.
+SIDE_BY_SIDE := -n 3 --dist worksteal
 export PYTHON
 
 .PHONY: help
@@ -51,15 +51,15 @@ try-real-parts: $(RUN)
 
 .PHONY: test
 test: $(DEV) try-real-parts  ## all tests, against real Kafka and PostgreSQL
-	@$(PY) -m pytest $(BOTH) $(ARGS)
+	@$(PY) -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
 .PHONY: unit
 unit: $(DEV)  ## the tests that need no server
-	@$(PY) -m pytest tests/unit $(BOTH) $(ARGS)
+	@$(PY) -m pytest tests/unit $(SIDE_BY_SIDE) $(ARGS)
 
 .PHONY: integration
 integration: $(DEV) try-real-parts  ## the tests that need real Kafka and PostgreSQL
-	@$(PY) -m pytest tests/integration $(BOTH) $(ARGS)
+	@$(PY) -m pytest tests/integration $(SIDE_BY_SIDE) $(ARGS)
 
 .PHONY: lint
 lint: $(DEV)  ## lint, format and types
@@ -69,7 +69,7 @@ lint: $(DEV)  ## lint, format and types
 
 .PHONY: check
 check: lint  ## the same, and the tests that need no server; in under two minutes
-	@$(PY) -m pytest -q tests/unit tests/style tests/docs tests/contract $(BOTH)
+	@$(PY) -m pytest -q tests/unit tests/style tests/docs tests/contract $(SIDE_BY_SIDE)
 
 .PHONY: fuzz
 fuzz: $(DEV)  ## odd bytes into every decoder, with a fresh seed: ARGS="--minutes 10"; finds are kept in tests/corpus
