@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 from aiokafka import TopicPartition
@@ -12,6 +13,8 @@ from aiokafka import TopicPartition
 Headers: TypeAlias = Sequence[tuple[str, bytes]]
 Message: TypeAlias = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
 """Key, value, headers (the batch builder takes a list and nothing else)."""
+AHEAD_S: Final = 86_400.0
+"""So far ahead a sender's clock may be."""
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -42,6 +45,15 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     def serialized_value_size(self) -> int:
         """Bytes of the value, -1 for none."""
         return -1 if self.value is None else len(self.value)
+
+
+def sent_at(record: Record) -> float:
+    """When it was sent, in seconds since 1970. A time that is missing, or more than a day ahead, counts as now.
+
+    One record from another century must not make all that is kept look old.
+    """
+    at, now = record.timestamp / 1000, time.time()
+    return at if 0 <= at <= now + AHEAD_S else now
 
 
 @dataclass(slots=True)

@@ -24,7 +24,7 @@ from pointsman.streams.decisions.retry import FIRST, Came
 from pointsman.streams.decisions.route import Counter
 from pointsman.streams.decisions.runtime import Runtime
 from pointsman.streams.decisions.validate import Accepted, Checked, Rejected
-from pointsman.streams.output import Output, Record
+from pointsman.streams.output import Output, Record, sent_at
 from pointsman.streams.state.partition import StateDraft
 
 
@@ -240,4 +240,4 @@ class Draft:
                 self.state.touched.add(unit)
                 # One that waited for another attempt has its first place, which later ones have passed.
                 if content is not None and (waited or not self.state.comes_again(accepted.record)):
-                    changes.note(unit, accepted.request.id, content, accepted.record.timestamp / 1000)
+                    changes.note(unit, accepted.request.id, content, sent_at(accepted.record))

@@ -15,6 +15,7 @@ from pointsman.schemas.errors import InvalidMessage
 from pointsman.schemas.outcome import Answer
 from pointsman.streams import metrics
 from pointsman.streams.decisions.validate import Accepted, Rejected
+from pointsman.streams.output import sent_at
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ def compute(agent: Agent, requests: list[Accepted], state: Changes | None = None
 
 
 def _seen(accepted: Accepted, state: Changes) -> Seen:
-    return state.seen(accepted.request.unit, accepted.record.timestamp / 1000)
+    return state.seen(accepted.request.unit, sent_at(accepted.record))
 
 
 def _with_state(agent: Agent, values: list[tuple[Any, Seen]]) -> list[tuple[Row, Any]]:

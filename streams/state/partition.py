@@ -11,7 +11,7 @@ from pointsman.models.state import Changes, Limits, Told, Units
 from pointsman.schemas.errors import InvalidMessage
 from pointsman.streams import metrics
 from pointsman.streams.feedback import check_feedback
-from pointsman.streams.output import Message, Record
+from pointsman.streams.output import Message, Record, sent_at
 from pointsman.streams.state.changelog import APPLIED, Pair, applied, entry, messages, records
 from pointsman.streams.state.snapshot import Snapshot
 
@@ -137,7 +137,7 @@ class StateDraft:
             self.touched.add(event.unit)
         if event.label is None or (changes := self.of(event.agent)) is None:
             return
-        told = Told(event.decision_id, event.label, record.timestamp / 1000)
+        told = Told(event.decision_id, event.label, sent_at(record))
         try:
             known = changes.learn(told)
         except Exception:  # an agent's code may raise anything

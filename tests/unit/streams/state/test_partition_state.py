@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +22,7 @@ from pointsman.streams.decisions.lane import _state
 from pointsman.streams.output import Output, Record
 from pointsman.streams.settings import load
 from pointsman.streams.state.changelog import Pair
-from pointsman.streams.state.partition import PartitionState
+from pointsman.streams.state.partition import PartitionState, StateDraft
 from pointsman.streams.topics import Names
 from tests.support.rememberer import AGENT
 
@@ -65,6 +67,21 @@ def batch(of: PartitionState, records: Sequence[Record]) -> list[Pair]:
     return written
 
 
+def leave_note(draft: StateDraft, record: Record, decision_id: str, *, waited: bool = False) -> None:
+    """As a batch does that decides one request of unit u."""
+    asked = SimpleNamespace(record=record, request=SimpleNamespace(unit="u", id=decision_id))
+    prepared: Any = SimpleNamespace(
+        part=SimpleNamespace(waited=waited),
+        runtime=SimpleNamespace(agent=COUNTER),
+        computed=SimpleNamespace(requests=[asked], notes=["n"]),
+    )
+    Draft(output=Output(), positions={}, even={}, ledgers={}, state=draft, reads=True).keep_notes([prepared])
+
+
+def sent(record: Record, at_ms: int) -> Record:
+    return msgspec.structs.replace(record, timestamp=at_ms)
+
+
 @given(st.lists(st.tuples(st.integers(1, 5), st.integers(0, 8)), max_size=12))
 def test_where_batches_come_again_each_label_counts_once(batches: list[tuple[int, int]]) -> None:
     """Of each batch: its size, and by how many records the next one goes back, as after a crash before its commit."""
@@ -100,6 +117,31 @@ def test_feedback_that_cannot_be_learned_from_changes_nothing() -> None:
     assert count(of) == 0
 
 
+@pytest.mark.parametrize("at_ms", [-1, 253_402_300_000_000, 1_700_000_000_000_000_000])
+def test_a_record_from_another_century_makes_nothing_old(at_ms: int) -> None:
+    """Without a time, from the year 9999, and in nanoseconds."""
+    of = state(at_least_once=False)
+    now = time.time()
+    draft = of.begin()
+    changes = draft.of(COUNTER.name)
+    assert changes is not None
+    changes.note("u", "d", ["a"], now)
+    draft.learn(sent(told(0), int(now * 1000)))
+    of.keep(draft, None)
+    later = of.begin()
+    later.learn(sent(told(1), at_ms))
+    leave_note(later, sent(told(2), at_ms), "later")
+    of.keep(later, None)
+    again = of.begin()
+    again.learn(sent(told(3), int(now * 1000)))
+    of.keep(again, None)
+    assert count(of) == 3
+    units = of.units[COUNTER.name]
+    times = [note.at for note in units.notes.values()] + [units.values["u"]["told"][0]]
+    assert len(times) == 3
+    assert all(abs(float(each) - now) < 60 for each in times)
+
+
 def test_labels_are_counted_once_they_are_committed() -> None:
     def counted() -> list[float]:
         return [
@@ -120,19 +162,11 @@ def test_where_records_come_again_a_request_that_waited_for_another_attempt_leav
 ) -> None:
     of = state()
     of.applied = {"requests": 51}  # others that came behind it were decided while it waited
-    asked = SimpleNamespace(
-        record=Record("requests", 0, 10, 0, 0, b"u", b"{}", ()), request=SimpleNamespace(unit="u", id="d")
-    )
-    draft = Draft(output=Output(), positions={}, even={}, ledgers={}, state=of.begin(), reads=True)
-    prepared: Any = SimpleNamespace(
-        part=SimpleNamespace(waited=waited),
-        runtime=SimpleNamespace(agent=COUNTER),
-        computed=SimpleNamespace(requests=[asked], notes=["n"]),
-    )
-    draft.keep_notes([prepared])
-    of.keep(draft.state, None)
+    draft = of.begin()
+    leave_note(draft, Record("requests", 0, 10, 0, 0, b"u", b"{}", ()), "d", waited=waited)
+    of.keep(draft, None)
     assert ("d" in of.units[COUNTER.name].notes) is waited
-    assert draft.state.touched == {"u"}
+    assert draft.touched == {"u"}
 
 
 @pytest.mark.parametrize("value", [b'{"at":1,"content":5}', b'{"at":1,"content":{"a":1}}', b"[]", b"x"])
