@@ -10,7 +10,7 @@ oldest goes first when a bound is reached, and a state that was restored goes on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice, takewhile
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -34,7 +34,8 @@ TEXT_LETTERS_MAX: Final = 1_000
 """Of one text in a value."""
 _SAFE_LETTERS: Final = NOTE_BYTES_MAX // 6 - 2
 """JSON takes at most six bytes for one, and two quotes."""
-_NUMBERS: Final = (int, float)
+_SEQUENCES: Final = frozenset((list, tuple))
+_NUMBERS: Final = frozenset((int, float))
 _LARGEST: Final = 2**62
 """JSON readers take integers of 64 bits."""
 _encode: Final = msgspec.json.Encoder().encode
@@ -90,14 +91,12 @@ def check_note(content: Any) -> None:
         raise ValueError(msg)
 
 
-def _are_plain(values: Iterable[Sequence[Scalar]]) -> bool:
-    """Whether all are finite numbers that JSON readers take. Two sums say it of many at once, for every label asks."""
-    try:
-        scalars = list(chain.from_iterable(values))
-        total, size = sum(scalars), sum(map(abs, scalars))  # type: ignore[arg-type]
-    except TypeError:  # there are texts, or something that is taken away
+def _are_plain(values: Collection[Sequence[Scalar]]) -> bool:
+    """Whether all hold finite numbers only that JSON readers take. Said of many at once, for every label asks."""
+    if not _SEQUENCES.issuperset(map(type, values)):
         return False
-    return type(total) in _NUMBERS and type(size) in _NUMBERS and size < _LARGEST
+    numbers = list(chain.from_iterable(values))
+    return _NUMBERS.issuperset(map(type, numbers)) and sum(map(abs, numbers)) < _LARGEST  # type: ignore[arg-type]
 
 
 def _is_plain(value: Sequence[Scalar]) -> bool:
@@ -284,6 +283,10 @@ class Changes:
         if values is None:
             values = dict(self._units.values.get(unit, NOTHING))
         known = bool(values)
+        if values:
+            # A label that says to be older than those before it is as old as they, else it would make what it changes old.
+            newest: Any = values[next(reversed(values))][0]
+            at = max(at, newest)
         changed = self._changed.setdefault(unit, {})
         for key, value in changes.items():
             values.pop(key, None)

@@ -67,16 +67,20 @@ class Snapshot:
                 # Read twice: first whether all of it fits, and then its records, of which there may be more than is good to
                 # have in memory at once.
                 found = list(_chained(_blocks(file)))
-                if found and self._fits(found[-1], end):
-                    self._good = found[-1].at + found[-1].size
-                    for block in found:
-                        file.seek(block.at)
-                        yield block.end, list(_records(file.read(block.size)))
+                if not found or not self._fits(found[-1], end):
+                    return
+                for block in found:
+                    again = _read(file, block.at)
+                    if again is None or again[0] != block:
+                        return  # somebody else has cut it off meanwhile
+                    self._good = block.behind
+                    yield block.end, list(_records(again[1]))
         except OSError:
             return
 
     def _fits(self, last: _Block, end: int) -> bool:
-        if time.time() - last.moment / 1000 > TRUSTED_S:
+        # One from the future is of a clock that was wrong then or is now: as little is known of its age.
+        if abs(time.time() - last.moment / 1000) > TRUSTED_S:
             logger.info("a local snapshot is too old", extra={"file": str(self.path)})
             return False
         if last.end > end:
@@ -110,6 +114,9 @@ class Snapshot:
             return
         block = _block([(key or b"", value) for key, value, _ in records], self._reached, offset)
         try:
+            if offset < self._reached:
+                msg = f"records end at {offset}, and others at {self._reached} before them"
+                raise OSError(msg)
             if self._file.write(block) != len(block):
                 msg = "it was written in part"
                 raise OSError(msg)
@@ -125,10 +132,12 @@ class Snapshot:
             self._file = None
 
     def _sweep(self) -> None:
-        """Files of the same partition, of other agents or another topic, that nobody would trust any more."""
-        for other in self.path.parent.glob(f"*-{self._partition}.state"):
-            if other != self.path and time.time() - other.stat().st_mtime > TRUSTED_S:
-                other.unlink(missing_ok=True)
+        """Files of the same partition that nobody would trust any more: of other agents or another topic, or half written."""
+        folder, names = self.path.parent, (f"*-{self._partition}.state", f"*-{self._partition}.state.*.part")
+        for other in (each for name in names for each in folder.glob(name)):
+            with contextlib.suppress(OSError):  # what becomes of others' files is no matter of this one's
+                if other != self.path and time.time() - other.lstat().st_mtime > TRUSTED_S:
+                    other.unlink()
 
     def _write_anew(self, live: Iterable[Pair], offset: int) -> None:
         part = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
@@ -165,10 +174,11 @@ def _block(records: Iterable[Pair], start: int, end: int) -> bytes:
 
 
 class _Block(NamedTuple):
-    """Where a block's records lie in the file, the offsets before and behind them, and when it was written (ms since 1970)."""
+    """Where a block lies in the file, the offsets before and behind its records, and when it was written (ms since 1970)."""
 
     at: int
-    size: int
+    behind: int
+    """Where the file goes on."""
     start: int
     end: int
     moment: int
@@ -187,16 +197,27 @@ def _blocks(file: BinaryIO) -> Iterator[_Block]:
     """Each block up to the first that is damaged."""
     if file.read(len(MAGIC)) != MAGIC:
         return
-    end = os.fstat(file.fileno()).st_size
-    while len(head := file.read(_BLOCK.size)) == _BLOCK.size:
-        size, checksum, start, behind, moment = _BLOCK.unpack(head)
-        at = file.tell()
-        if at + size > end:  # also where the size is what is damaged
-            return
-        payload = file.read(size)
-        if len(payload) != size or zlib.crc32(payload, zlib.crc32(head[8:])) != checksum:
-            return
-        yield _Block(at, size, start, behind, moment)
+    at = len(MAGIC)
+    while (found := _read(file, at)) is not None:
+        block, _ = found
+        yield block
+        at = block.behind
+
+
+def _read(file: BinaryIO, at: int) -> tuple[_Block, bytes] | None:
+    """The block that begins there, and its payload; None where it is damaged or the file ends."""
+    file.seek(at)
+    head = file.read(_BLOCK.size)
+    if len(head) < _BLOCK.size:
+        return None
+    size, checksum, start, end, moment = _BLOCK.unpack(head)
+    behind = at + len(head) + size
+    if behind > os.fstat(file.fileno()).st_size:  # also where the size is what is damaged
+        return None
+    payload = file.read(size)
+    if len(payload) != size or zlib.crc32(payload, zlib.crc32(head[8:])) != checksum:
+        return None
+    return _Block(at, behind, start, end, moment), payload
 
 
 def _records(payload: bytes) -> Iterator[Pair]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+from array import array
 from collections.abc import Sequence
 from decimal import Decimal
+from fractions import Fraction
 from random import Random
 from typing import Any
 
@@ -197,6 +199,9 @@ def test_nothing_counts_before_it_is_kept() -> None:
         Learned({"k": (2**70, -(2**70))}, None),
         Learned({"k": (1j,)}, None),
         Learned({"k": (Decimal(1),)}, None),
+        Learned({"a": (Fraction(1, 2),), "k": (1.0,)}, None),  # type: ignore[dict-item]
+        Learned({"a": array("d", [1.0])}, None),
+        Learned({"k": (True,)}, None),
         Learned({"k": (None,)}, None),  # type: ignore[dict-item]
         Learned({"k": 5}, None),  # type: ignore[dict-item]
         Learned({"a": (1,), "k": "text"}, None),
@@ -215,6 +220,18 @@ def test_what_cannot_be_kept_is_refused_and_changes_nothing(learned: Learned) ->
     with pytest.raises(ValueError, match=r"must|note"):
         changes.learn(Told("d", "yes", 2.0))
     assert list(changes.records()) == []
+
+
+@pytest.mark.parametrize("at", [0.0, 1_790_000.0, 946_684_800.0])
+def test_a_label_from_long_ago_makes_nothing_old_that_came_before_it(at: float) -> None:
+    now = 1_790_000_000.0
+    units = Units(STATE)
+    for told_at, decision in ((now, "d"), (at, "e")):
+        changes = Changes(units)
+        changes.note("u", decision, ["a"], told_at)
+        changes.learn(Told(decision, "yes", told_at))
+        units.keep(changes)
+    assert Changes(units).seen("u", now).values == {"a": (now, 2, "yes")}
 
 
 def test_a_request_without_a_unit_sees_nothing() -> None:

@@ -127,9 +127,42 @@ def test_what_was_torn_is_cut_off_and_what_comes_then_is_read(
     assert read(made) == [*before, (90, [(b"new", b"1")])]
 
 
+def test_what_somebody_cuts_off_while_it_is_read_is_not_taken_for_read(tmp_path: Path) -> None:
+    """An owner that was late goes on from where it had read to, while the next one reads."""
+    made = written(tmp_path, [[(b"a", b"1")], [(b"a", b"2")] * 1_000, [(b"a", b"3")]], [(b"live", b"1")])
+    late = Snapshot(tmp_path, "topic", 3)
+    early = late.blocks(1000)
+    next(early)
+    early.close()
+    blocks = made.blocks(1000)
+    found = [next(blocks), next(blocks)]
+    late.begin(None, 1)
+    assert [*found, *blocks] == [(1, [(b"live", b"1")]), (10, [(b"a", b"1")])]
+
+
+def test_records_whose_end_is_not_known_cost_the_file(tmp_path: Path) -> None:
+    """A broker that has forgotten where it put them says -1."""
+    made = written(tmp_path, [[(b"a", b"1")]])
+    assert read(made)
+    made.begin(None, 10)
+    made.append([(b"a", b"2", [])], 0)
+    made.append([(b"a", b"3", [])], 12)
+    assert not made.path.exists()
+
+
+def test_one_from_the_future_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = written(tmp_path, [[(b"a", b"1")]])
+    now = snapshot.time.time()
+    monkeypatch.setattr(snapshot.time, "time", lambda: now - TRUSTED_S - 1)
+    assert read(made) == []
+
+
 def test_what_nobody_would_trust_any_more_goes_with_time(tmp_path: Path) -> None:
     old, own = time.time() - TRUSTED_S - 60, "topic-3.state"
-    for name in ("before-3.state", "before-13.state", "before-3.state.bak", "fresh-3.state", own):
+    half = (f"{own}.77.part", "before-3.state.78.part")
+    (tmp_path / "folder-3.state").mkdir()
+    os.utime(tmp_path / "folder-3.state", (old, old))
+    for name in ("before-3.state", "before-13.state", "before-3.state.bak", "fresh-3.state", own, *half):
         (tmp_path / name).write_bytes(b"")
         if not name.startswith("fresh"):
             os.utime(tmp_path / name, (old, old))
@@ -137,6 +170,7 @@ def test_what_nobody_would_trust_any_more_goes_with_time(tmp_path: Path) -> None
     assert {each.name for each in tmp_path.iterdir()} == {
         "before-13.state",
         "before-3.state.bak",
+        "folder-3.state",
         "fresh-3.state",
         own,
     }
