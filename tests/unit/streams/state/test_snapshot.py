@@ -6,6 +6,8 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -147,6 +149,16 @@ def test_records_whose_end_is_not_known_cost_the_file(tmp_path: Path) -> None:
     made.begin(None, 10)
     made.append([(b"a", b"2", [])], 0)
     made.append([(b"a", b"3", [])], 12)
+    assert not made.path.exists()
+
+
+def test_a_block_that_was_written_in_part_costs_the_file(tmp_path: Path) -> None:
+    made = written(tmp_path, [[(b"a", b"1")]])
+    assert read(made)
+    made.begin(None, 10)
+    short: Any = SimpleNamespace(write=lambda block: len(block) - 1, close=lambda: None)
+    made._file = short
+    made.append([(b"a", b"2", [])], 11)
     assert not made.path.exists()
 
 
