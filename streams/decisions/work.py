@@ -105,8 +105,9 @@ class DecisionWork:
         metadata = decode_metadata(committed.metadata)
         pending = self._pending
         if self._answered is not None and pending is not None and metadata.token == pending.token:
-            # It was committed, only the answer was lost; where its records lie is not known.
+            # It was committed, only the answer was lost or came too late; what it wrote is read back with all before it.
             await self._restore_state()
+            pending.ends = {}
             self._keep(pending)
         elif self._answered is None or self._moved(committed, metadata.token):
             settings = self._around.settings

@@ -7,8 +7,9 @@ import asyncio
 import pytest
 
 from pointsman.streams.output import Committed
+from pointsman.streams.state.partition import PartitionState, StateDraft
 from tests.builders import Score, valid
-from tests.unit.streams.decisions.decision_world import TP, World
+from tests.unit.streams.decisions.decision_world import NAMES, TP, World
 from tests.unit.streams.decisions.test_work import outcomes, process
 
 
@@ -48,6 +49,27 @@ async def test_a_commit_whose_answer_was_lost_counts_once_though_its_state_is_no
     await world.work.restore(committed)
     await process(world, final=True)
     assert sum(arm.decisions for arm in world.broker.arms()) == 2
+
+
+async def test_what_a_late_answer_tells_is_not_written_behind_what_was_read_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The answer came, with the end of what was written, but nobody waited for it any more."""
+    ends: list[int | None] = []
+    keep = PartitionState.keep
+
+    def kept(state: PartitionState, draft: StateDraft, end: int | None) -> None:
+        ends.append(end)
+        keep(state, draft, end)
+
+    monkeypatch.setattr(PartitionState, "keep", kept)
+    world = World(scorer=Score())
+    await process(world, valid("a"))
+    late = await process(world, valid("b", 1), commit=False)
+    world.broker.apply(late)
+    late.ends[NAMES.state, 0] = 7
+    await world.work.restore(Committed({TP: world.broker.position}, world.broker.metadata))
+    assert ends == [None, None]
 
 
 async def test_the_same_batch_committed_by_another_owner_counts_there_and_not_here() -> None:
