@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from pointsman.models.agents.documentation_keeper import AGENT
@@ -24,6 +24,7 @@ from pointsman.streams.flags import FlagWriter
 from pointsman.streams.settings import load
 from pointsman.streams.topics import Names
 from tests.support.kafka import KafkaServer
+from tests.support.pipeline import each_to_end
 
 Pair = tuple[bytes, bytes]
 
@@ -155,28 +156,4 @@ def _is_decided(value: bytes, answer: bytes) -> bool:
 
 def read_committed(servers: str, topic: str) -> list[Pair]:
     """Key and value of all that a `read_committed` reader sees, to the end of every partition."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": servers,
-            "group.id": f"count-{topic}",
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "isolation.level": "read_committed",
-        }
-    )
-    numbers = consumer.list_topics(topic, timeout=READ_S).topics[topic].partitions
-    consumer.assign([TopicPartition(topic, number, 0) for number in numbers])
-    found: list[Pair] = []
-    ended: set[int] = set()
-    while len(ended) < len(numbers):
-        batch = consumer.consume(10_000, 1.0)
-        for message in batch:
-            error = message.error()
-            if error is None:
-                found.append((message.key(), message.value()))
-            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
-                ended.add(message.partition())
-            else:
-                raise KafkaException(error)
-    consumer.close()
-    return found
+    return [(each.key(), each.value()) for each in each_to_end(servers, topic)]

@@ -309,17 +309,20 @@ def consumer(
 
 def to_end(bootstrap: str, topic: str, since: Mapping[int, int] = {}) -> list[Any]:
     """The records up to the last stable offset of each partition: the broker says where that is, and no silence does."""
-    found: list[Any] = []
+    return list(each_to_end(bootstrap, topic, since))
+
+
+def each_to_end(bootstrap: str, topic: str, since: Mapping[int, int] = {}) -> Iterator[Any]:
+    """The same one by one, for more than is good to have in memory at once."""
     deadline = time.monotonic() + WAIT_S
     with consumer(bootstrap, topic, since, says_ends=True) as reader:
         left = {each.partition for each in reader.assignment()}
         while left:
             assert time.monotonic() < deadline, f"{topic}: the end of {sorted(left)} was not reached"
             batch = reader.consume(1000, 0.5)
-            found += good(batch)
+            yield from good(batch)
             events = ((each.partition(), error) for each in batch if (error := each.error()) is not None)
             left -= {number for number, error in events if error.code() == KafkaError._PARTITION_EOF}
-    return found
 
 
 def good(messages: Sequence[Any]) -> list[Any]:
